@@ -1,0 +1,1 @@
+"""Anchoring checkpoints outside the house, evidence files and their offline verifier."""

@@ -1,0 +1,1 @@
+"""The commands of `kluis`; the only package beside cli.py that imports click."""

@@ -1,0 +1,1 @@
+"""The private chain: entries, tree, checkpoints and proofs. Holds no personal data."""

@@ -1,0 +1,1 @@
+"""The SDK: encrypted records, their keys and the operations on them."""
