@@ -22,3 +22,45 @@ class BadSignature(LedgerError):
 
 class BadProof(LedgerError):
     """A Merkle proof that does not lead to the expected root."""
+
+
+class UnknownLeaf(LedgerError):
+    """A leaf or a pointer of which the tree has no entry yet."""
+
+
+class NotIntegrated(UnknownLeaf):
+    """The entry is durable but still pending: the integrator has not made it a leaf."""
+
+
+class RolledBack(LedgerError):
+    """The database holds a smaller tree than the signer has signed: an older copy was restored.
+
+    Attributes:
+        signed: leaves in the last checkpoint that was signed.
+        present: leaves in the database.
+    """
+
+    def __init__(self, signed: int, present: int) -> None:
+        super().__init__(
+            f"the database holds {present} leaves but {signed} were signed: it is an older copy"
+        )
+        self.signed = signed
+        self.present = present
+
+
+class Forked(LedgerError):
+    """The database holds another history than the one that was signed.
+
+    Attributes:
+        signed: leaves in the last checkpoint that was signed.
+    """
+
+    def __init__(self, signed: int) -> None:
+        super().__init__(
+            f"the database does not reproduce the checkpoint signed at {signed} leaves"
+        )
+        self.signed = signed
+
+
+class SignerStateLost(LedgerError):
+    """The signer's last checkpoint is missing or damaged, so signing could fork the history."""

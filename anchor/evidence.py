@@ -1,0 +1,172 @@
+"""Evidence: one JSON file from which anyone can verify that an entry is in the ledger.
+
+Format "datakluis-evidence/1", schema in anchor/schemas/evidence-1.schema.json. Members, in this order:
+
+    format     "datakluis-evidence/1"
+    entry      the leaf data (ledger/entry.py), lower-case hex
+    groups     one object per checkpoint that is proven, each with
+        proof      a C2SP tlog-proof text: leaf index, audit path, signed checkpoint
+        statement  the anchor statement about that checkpoint (anchor/statement.py)
+        anchors    objects with `target` ("local") and `receipt` (anchor/receipt.py)
+    opening    only when the payload is disclosed, an object with
+        commitment_key   K_commit, 32 bytes, lower-case hex
+        payload          the payload, base64 (RFC 4648 section 4)
+
+The file is written as anchor/strictjson.py says and has one spelling. No digest stands in it: all are
+recomputed. No member only informs: each byte is checked against another or under a signature. Whoever holds
+a file with an opening can confirm the payload for ever, also after the record was erased.
+Tested in tests/anchor/test_evidence.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anchor.errors import AnchorError, BadFile
+from anchor.local import LOCAL_NAME
+from anchor.receipt import LocalReceipt
+from anchor.statement import AnchorStatement
+from anchor.strictjson import JsonObject, hex_bytes, objects, read_json, text, write_json
+from ledger.checkpoint import Checkpoint
+from ledger.commitment import COMMITMENT_KEY_BYTES
+from ledger.entry import Entry, EntryKind, parse_entry
+from ledger.errors import LedgerError
+from ledger.note import decode_base64, encode_base64
+from ledger.tlogproof import LogProof
+
+FORMAT = "datakluis-evidence/1"
+MAX_BYTES = 16 * 1024 * 1024
+MAX_GROUPS = 64
+_WHAT = "the evidence file"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What opens a commitment. Its repr shows neither key nor payload.
+
+    Attributes:
+        commitment_key: 32 bytes.
+        payload: the payload, byte for byte.
+    """
+
+    commitment_key: bytes
+    payload: bytes
+
+    def __repr__(self) -> str:
+        return "Opening(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The proof against one checkpoint, and who vouches for that.
+
+    Attributes:
+        proof: leaf index, audit path and signed checkpoint.
+        statement: about that checkpoint.
+        receipts: of local anchors.
+    """
+
+    proof: LogProof
+    statement: AnchorStatement
+    receipts: tuple[LocalReceipt, ...]
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint that the proof leads to."""
+        return Checkpoint.parse(self.proof.checkpoint.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One evidence file.
+
+    Attributes:
+        entry: the leaf.
+        groups: 1 to 64, all of one log.
+        opening: None unless the payload is disclosed.
+    """
+
+    entry: Entry
+    groups: tuple[Group, ...]
+    opening: Opening | None = None
+
+    @property
+    def origin(self) -> str:
+        """The log that the evidence is of."""
+        return self.groups[0].checkpoint().origin
+
+    def format(self) -> bytes:
+        """Return the file."""
+        document: dict[str, object] = {
+            "format": FORMAT,
+            "entry": self.entry.encode().hex(),
+            "groups": [_group_document(group) for group in self.groups],
+        }
+        if self.opening is not None:
+            document["opening"] = {
+                "commitment_key": self.opening.commitment_key.hex(),
+                "payload": encode_base64(self.opening.payload),
+            }
+        return write_json(document)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Evidence:
+        """Return the evidence in a file. Nothing is verified.
+
+        Raises:
+            BadFile: any bytes that `format` would not have written.
+        """
+        document = read_json(data, _WHAT, MAX_BYTES)
+        if document.get("format") != FORMAT:
+            raise BadFile(f"{_WHAT} has another format than {FORMAT!r}")
+        try:
+            entry = parse_entry(hex_bytes(document, "entry", _WHAT))
+            groups = tuple(_parse_group(one) for one in objects(document, "groups", _WHAT))
+            evidence = cls(entry, groups, _parse_opening(document, entry))
+        except (LedgerError, UnicodeEncodeError) as cause:
+            raise BadFile(f"{_WHAT} does not hold what it should: {cause}") from cause
+        if not 1 <= len(groups) <= MAX_GROUPS:
+            raise BadFile(f"{_WHAT} has {len(groups)} groups, not 1 to {MAX_GROUPS}")
+        if len({group.checkpoint().origin for group in groups}) != 1:
+            raise BadFile(f"{_WHAT} mixes the checkpoints of several logs")
+        if evidence.format() != data:
+            raise BadFile(
+                f"{_WHAT} is not as this software writes it: unknown or reordered members"
+            )
+        return evidence
+
+
+def _group_document(group: Group) -> JsonObject:
+    return {
+        "proof": group.proof.format(),
+        "statement": group.statement.format(),
+        "anchors": [
+            {"target": LOCAL_NAME, "receipt": receipt.format()} for receipt in group.receipts
+        ],
+    }
+
+
+def _parse_group(document: JsonObject) -> Group:
+    proof = LogProof.parse(text(document, "proof", _WHAT).encode())
+    Checkpoint.parse(proof.checkpoint.text)
+    receipts = []
+    for anchor in objects(document, "anchors", _WHAT):
+        if anchor.get("target") != LOCAL_NAME:
+            raise BadFile(f"{_WHAT} has an anchor of an unknown kind")
+        receipts.append(LocalReceipt.parse(text(anchor, "receipt", _WHAT)))
+    statement = AnchorStatement.parse(text(document, "statement", _WHAT))
+    return Group(proof, statement, tuple(receipts))
+
+
+def _parse_opening(document: JsonObject, entry: Entry) -> Opening | None:
+    if "opening" not in document:
+        return None
+    opening = document["opening"]
+    if not isinstance(opening, dict) or entry.kind is not EntryKind.VERSION:
+        raise BadFile(f"{_WHAT} has an opening where none can be")
+    key = hex_bytes(opening, "commitment_key", _WHAT)
+    if len(key) != COMMITMENT_KEY_BYTES:
+        raise BadFile(f"the commitment key in {_WHAT} has {len(key)} bytes")
+    return Opening(key, decode_base64(text(opening, "payload", _WHAT)))
+
+
+__all__ = ["FORMAT", "AnchorError", "Evidence", "Group", "Opening"]

@@ -1,0 +1,121 @@
+"""The trust file: what an auditor decides to trust. Trust never comes from the evidence.
+
+Format "datakluis-trust/1", schema in anchor/schemas/trust-1.schema.json. Members, in this order:
+
+    format             "datakluis-trust/1"
+    origin             the log's origin line
+    require            the verification steps that must pass, by name (anchor/verify.py)
+    log_keys           the log's keys, each with
+        algorithm          "ed25519"
+        key                a C2SP verifier key
+        first_size         the smallest tree that it may sign, in leaves
+        last_size          the largest, or null while it is in use
+    local_anchor_keys  C2SP verifier keys of local anchors
+
+Every log key whose range holds the size of a checkpoint must have signed it: a stripped signature line or
+a retired key proves nothing. Written as anchor/strictjson.py says. Tested in tests/anchor/test_trust.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anchor.errors import BadFile
+from anchor.steps import Step
+from anchor.strictjson import JsonObject, objects, read_json, text, texts, write_json
+from ledger.errors import LedgerError
+from ledger.note import VerifierKey
+
+FORMAT = "datakluis-trust/1"
+MAX_BYTES = 64 * 1024
+ALGORITHM = "ed25519"
+# What a fresh trust file requires: the local anchor proves nothing to an outsider.
+REQUIRED_AT_FIRST = (Step.LOG_SIGNATURE, Step.INCLUSION)
+_WHAT = "the trust file"
+
+
+@dataclass(frozen=True, slots=True)
+class LogKey:
+    """A key of the log and the trees that it may sign.
+
+    Attributes:
+        key: to verify with.
+        first_size: smallest tree, leaves.
+        last_size: largest tree, leaves, or None while it is in use.
+    """
+
+    key: VerifierKey
+    first_size: int = 0
+    last_size: int | None = None
+
+    def covers(self, size: int) -> bool:
+        """Tell whether this key must have signed a tree of `size` leaves."""
+        return self.first_size <= size and (self.last_size is None or size <= self.last_size)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustFile:
+    """What an auditor trusts about one log."""
+
+    origin: str
+    require: tuple[Step, ...]
+    log_keys: tuple[LogKey, ...]
+    local_anchor_keys: tuple[VerifierKey, ...]
+
+    def keys_for(self, size: int) -> list[VerifierKey]:
+        """Return the keys that must have signed a tree of `size` leaves, in their fixed order."""
+        return [log_key.key for log_key in self.log_keys if log_key.covers(size)]
+
+    def format(self) -> bytes:
+        """Return the file."""
+        return write_json(
+            {
+                "format": FORMAT,
+                "origin": self.origin,
+                "require": list(self.require),
+                "log_keys": [
+                    {
+                        "algorithm": ALGORITHM,
+                        "key": str(log_key.key),
+                        "first_size": log_key.first_size,
+                        "last_size": log_key.last_size,
+                    }
+                    for log_key in self.log_keys
+                ],
+                "local_anchor_keys": [str(key) for key in self.local_anchor_keys],
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> TrustFile:
+        """Return what a trust file says.
+
+        Raises:
+            BadFile: any bytes that `format` would not have written.
+        """
+        document = read_json(data, _WHAT, MAX_BYTES)
+        if document.get("format") != FORMAT:
+            raise BadFile(f"{_WHAT} has another format than {FORMAT!r}")
+        try:
+            trust = cls(
+                text(document, "origin", _WHAT),
+                tuple(Step(name) for name in texts(document, "require", _WHAT)),
+                tuple(_parse_log_key(one) for one in objects(document, "log_keys", _WHAT)),
+                tuple(map(VerifierKey.parse, texts(document, "local_anchor_keys", _WHAT))),
+            )
+        except (LedgerError, ValueError) as cause:
+            raise BadFile(f"{_WHAT} does not hold what it should: {cause}") from cause
+        if not trust.log_keys or trust.format() != data:
+            raise BadFile(
+                f"{_WHAT} is not as this software writes it: unknown or reordered members"
+            )
+        return trust
+
+
+def _parse_log_key(document: JsonObject) -> LogKey:
+    if document.get("algorithm") != ALGORITHM:
+        raise BadFile(f"{_WHAT} has a log key of an unknown algorithm")
+    first, last = document.get("first_size"), document.get("last_size")
+    if type(first) is not int or not (last is None or type(last) is int):
+        raise BadFile(f"{_WHAT} has a log key without the range of sizes it may sign")
+    return LogKey(VerifierKey.parse(text(document, "key", _WHAT)), first, last)

@@ -1,0 +1,204 @@
+"""The offline verifier: an evidence file against a trust file, and nothing else (LG4, P1).
+
+    1 origin         the evidence is of the log that the trust file names
+    2 log-signature  every log key that covers the checkpoint's size signed it
+    3 inclusion      the entry's hash and the audit path lead to the signed root
+    4 statement      the anchor statement is the one about that checkpoint
+    5 local-anchor   a trusted local anchor signed a receipt for that statement's digest
+    6 public-anchor  a public anchor holds the digest
+    7 opening        the disclosed key and payload give the commitment in the entry
+
+Steps 2 to 6 must hold for every group of the evidence. A step that has nothing to check is "not checked"
+and says what would be needed. The verdict is "existed in this form", "no later than" only with a public
+anchor; it never says more: that the entry is the only one, the newest, or that it was authorised is not
+proven here. The caller still owes where the trust file came from. Tested in tests/anchor/test_verify.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anchor.errors import OtherOrigin
+from anchor.evidence import Evidence, Group
+from anchor.receipt import LocalReceipt
+from anchor.statement import AnchorStatement
+from anchor.steps import Step, StepResult, StepState, Verdict
+from anchor.trust import TrustFile
+from ledger import merkle
+from ledger.commitment import Committer
+from ledger.errors import BadProof, BadSignature
+from ledger.note import verify as verify_note
+from ledger.pointer import format_pointer
+
+NOT_PROVEN = (
+    "uniqueness: another entry may say something else",
+    "currency: a later entry may correct or erase this one",
+    "authorisation: who decided that the entry was made",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification found.
+
+    Attributes:
+        verdict: the outcome.
+        sentence: the verdict in words.
+        steps: one result per step, in order.
+        not_proven: what a reader might take for proven and is not.
+    """
+
+    verdict: Verdict
+    sentence: str
+    steps: tuple[StepResult, ...]
+    not_proven: tuple[str, ...] = NOT_PROVEN
+
+
+def verify(evidence: Evidence, trust: TrustFile) -> Report:
+    """Verify evidence offline.
+
+    Raises:
+        OtherOrigin: the two files are of different logs, so there is nothing to verify.
+    """
+    # 1
+    if evidence.origin != trust.origin:
+        raise OtherOrigin(evidence.origin, trust.origin)
+    results = [StepResult(Step.ORIGIN, StepState.PASSED, f"the log {trust.origin}")]
+    # 2 to 6
+    checks: tuple[tuple[Step, Callable[[Evidence, Group, TrustFile], StepResult]], ...] = (
+        (Step.LOG_SIGNATURE, _log_signature),
+        (Step.INCLUSION, _inclusion),
+        (Step.STATEMENT, _statement),
+        (Step.LOCAL_ANCHOR, _local_anchor),
+        (Step.PUBLIC_ANCHOR, _public_anchor),
+    )
+    for step, check in checks:
+        results.append(_worst(step, [check(evidence, group, trust) for group in evidence.groups]))
+    # 7
+    results.append(_opening(evidence, trust))
+    return _report(evidence, trust, tuple(results))
+
+
+def _log_signature(_: Evidence, group: Group, trust: TrustFile) -> StepResult:
+    size = group.checkpoint().size
+    keys = trust.keys_for(size)
+    if not keys:
+        return _failed(Step.LOG_SIGNATURE, f"the trust file has no log key for {size} leaves")
+    try:
+        for key in keys:
+            verify_note(group.proof.checkpoint, key)
+    except BadSignature as error:
+        return _failed(Step.LOG_SIGNATURE, f"checkpoint of {size} leaves: {error}")
+    names = " and ".join(f"{key.name}+{key.key_id.hex()}" for key in keys)
+    return _passed(Step.LOG_SIGNATURE, f"{names} signed the checkpoint of {size} leaves")
+
+
+def _inclusion(evidence: Evidence, group: Group, _: TrustFile) -> StepResult:
+    proof, checkpoint = group.proof, group.checkpoint()
+    leaf = merkle.leaf_hash(evidence.entry.encode())
+    try:
+        merkle.verify_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
+    except BadProof as error:
+        return _failed(Step.INCLUSION, f"entry {proof.index} of {checkpoint.size}: {error}")
+    return _passed(Step.INCLUSION, f"the entry is leaf {proof.index} of {checkpoint.size}")
+
+
+def _statement(_: Evidence, group: Group, trust: TrustFile) -> StepResult:
+    try:
+        keys = trust.keys_for(group.checkpoint().size)
+        expected = AnchorStatement.of(group.proof.checkpoint, keys)
+    except BadSignature:
+        return _failed(Step.STATEMENT, "the log did not sign the checkpoint that is stated")
+    if expected.format() != group.statement.format():
+        return _failed(
+            Step.STATEMENT,
+            f"expected the statement with digest {expected.digest().hex()},"
+            f" found {group.statement.digest().hex()}",
+        )
+    return _passed(Step.STATEMENT, f"its digest is {expected.digest().hex()}")
+
+
+def _local_anchor(_: Evidence, group: Group, trust: TrustFile) -> StepResult:
+    if not group.receipts:
+        return _not_checked(Step.LOCAL_ANCHOR, "no receipt; run 'kluis anchor run' and prove again")
+    digest = group.statement.digest()
+    for receipt in group.receipts:
+        if receipt.digest != digest:
+            return _failed(
+                Step.LOCAL_ANCHOR,
+                f"expected a receipt for {digest.hex()}, found {receipt.digest.hex()}",
+            )
+        if not _signed_by_trusted(receipt, trust):
+            return _failed(Step.LOCAL_ANCHOR, "no trusted local anchor signed the receipt")
+    at = dt.datetime.fromtimestamp(group.receipts[0].at, dt.UTC).isoformat()
+    return _passed(Step.LOCAL_ANCHOR, f"receipt of {at}, on the operator's own word")
+
+
+def _signed_by_trusted(receipt: LocalReceipt, trust: TrustFile) -> bool:
+    for key in trust.local_anchor_keys:
+        try:
+            verify_note(receipt.note, key)
+        except BadSignature:
+            continue
+        return True
+    return False
+
+
+def _public_anchor(_: Evidence, __: Group, ___: TrustFile) -> StepResult:
+    return _not_checked(Step.PUBLIC_ANCHOR, "the evidence holds no anchor in a public chain")
+
+
+def _opening(evidence: Evidence, trust: TrustFile) -> StepResult:
+    opening, entry = evidence.opening, evidence.entry
+    if opening is None:
+        return _not_checked(Step.OPENING, "the payload is not disclosed in this evidence")
+    opens = Committer(trust.origin).opens(
+        entry.commitment, opening.commitment_key, entry.pointer, entry.version, opening.payload
+    )
+    if not opens:
+        return _failed(
+            Step.OPENING, "the disclosed key and payload do not give the entry's commitment"
+        )
+    return _passed(
+        Step.OPENING, f"the entry commits to this payload of {len(opening.payload)} bytes"
+    )
+
+
+def _report(evidence: Evidence, trust: TrustFile, steps: tuple[StepResult, ...]) -> Report:
+    failed = [result.step for result in steps if result.state is StepState.FAILED]
+    if failed:
+        sentence = f"Not verified: {', '.join(failed)} failed. Trust nothing in this evidence."
+        return Report(Verdict.FAILED, sentence, steps)
+    states = {result.step: result.state for result in steps}
+    missing = [step for step in trust.require if states[step] is not StepState.PASSED]
+    if missing:
+        sentence = f"Incomplete: the trust file requires {', '.join(missing)}, not checked here."
+        return Report(Verdict.INCOMPLETE, sentence, steps)
+    entry, group = evidence.entry, evidence.groups[0]
+    sentence = (
+        f"Version {entry.version} of record {format_pointer(entry.pointer)} existed in this form in"
+        f" the log {trust.origin}, as leaf {group.proof.index}; no date proven."
+    )
+    return Report(Verdict.VERIFIED, sentence, steps)
+
+
+def _worst(step: Step, results: list[StepResult]) -> StepResult:
+    for state in (StepState.FAILED, StepState.NOT_CHECKED):
+        for result in results:
+            if result.state is state:
+                return result
+    return StepResult(step, StepState.PASSED, "; ".join(result.detail for result in results))
+
+
+def _passed(step: Step, detail: str) -> StepResult:
+    return StepResult(step, StepState.PASSED, detail)
+
+
+def _failed(step: Step, detail: str) -> StepResult:
+    return StepResult(step, StepState.FAILED, detail)
+
+
+def _not_checked(step: Step, detail: str) -> StepResult:
+    return StepResult(step, StepState.NOT_CHECKED, detail)

@@ -1,0 +1,49 @@
+"""Integrating pending entries and signing checkpoints.
+
+    1. under the writer lock: the database must reproduce what the signer signed last
+    2. in the same transaction: up to 65,536 pending entries become leaves; commit; repeat until none waits
+    3. under the writer lock: sign the committed head, the signer remembering it first; store the note; commit
+
+A crash between any two steps is repaired by running them again: integrated leaves stay, and a note that was
+signed but not stored is returned by the signer once more. A restored older copy of the database stops at
+step 1, before it could become another history.
+"""
+
+from __future__ import annotations
+
+from ledger.integrator import BATCH_ENTRIES, integrate
+from ledger.log import Log
+from ledger.note import Note
+from ledger.signer import store_checkpoint
+from vault.core import Core
+
+
+def integrate_pending(core: Core) -> int:
+    """Turn all pending entries into leaves and return how many there were.
+
+    Raises:
+        RolledBack, Forked, SignerStateLost: the database is not the one that was signed last.
+    """
+    total = 0
+    while True:
+        with core.database.write() as connection:
+            log = Log(connection)
+            core.signer.memory.check(log, log.head())
+            integrated = integrate(connection)
+        total += integrated
+        if integrated < BATCH_ENTRIES:
+            return total
+
+
+def checkpoint(core: Core) -> Note:
+    """Integrate, sign the head, store the note and return it.
+
+    Raises:
+        RolledBack, Forked, SignerStateLost: see `integrate_pending`; nothing was signed.
+    """
+    integrate_pending(core)
+    with core.database.write() as connection:
+        log = Log(connection)
+        note, signed = core.signer.sign_head(log)
+        store_checkpoint(log, note, signed, core.clock.now())
+    return note

@@ -1,0 +1,153 @@
+"""The configuration of a vault: `datakluis.toml` in its folder.
+
+Strict: an unknown table or key is an error that names it, so a misspelt setting is never silently
+ignored. Categories are parsed by the policy room. Tested in tests/vault/test_config.py.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from policy import InvalidPolicy, RecordCategory, parse_categories
+from vault.errors import ConfigurationError, InvalidInput, PurposeRefused
+
+FILE_NAME = "datakluis.toml"
+MAX_ACTOR_BYTES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a vault's configuration file says.
+
+    Attributes:
+        actor: who acts when a call names nobody.
+        purpose: of a call that names none.
+        purposes: registered purposes and what they mean.
+        categories: record categories by name.
+        local_anchor: name of the local anchor's file, relative to the vault's folder.
+    """
+
+    actor: str
+    purpose: str
+    purposes: Mapping[str, str]
+    categories: Mapping[str, RecordCategory]
+    local_anchor: Path
+
+    def category(self, name: str) -> RecordCategory:
+        """Return a category.
+
+        Raises:
+            InvalidInput: it is not configured.
+        """
+        if name not in self.categories:
+            known = ", ".join(sorted(self.categories))
+            raise InvalidInput(f"category {name!r} is not configured; configured are: {known}")
+        return self.categories[name]
+
+    def registered(self, purpose: str | None) -> str:
+        """Return a purpose, the default for None.
+
+        Raises:
+            PurposeRefused: it is not registered (PU1).
+        """
+        purpose = self.purpose if purpose is None else purpose
+        if purpose not in self.purposes:
+            known = ", ".join(sorted(self.purposes))
+            raise PurposeRefused(f"purpose {purpose!r} is not registered; registered are: {known}")
+        return purpose
+
+
+def load_config(folder: Path) -> Config:
+    """Read the configuration in a vault's folder.
+
+    Raises:
+        ConfigurationError: it is missing, or says something that it cannot say; the key is named.
+    """
+    path = folder / FILE_NAME
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as cause:
+        raise ConfigurationError(
+            f"{path} is missing: {folder} is not a vault; make one with 'kluis init DIR'"
+        ) from cause
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+        raise ConfigurationError(f"{path} cannot be read: {cause}") from cause
+    try:
+        return _parse(document)
+    except (InvalidPolicy, ConfigurationError) as cause:
+        raise ConfigurationError(f"{path}: {cause}") from cause
+
+
+def checked_actor(actor: str) -> str:
+    """Return an actor's name.
+
+    Raises:
+        InvalidInput: empty, too long, or with control characters.
+    """
+    if not actor.isprintable() or not 1 <= len(actor.encode()) <= MAX_ACTOR_BYTES:
+        raise InvalidInput(f"an actor is 1 to {MAX_ACTOR_BYTES} bytes of printable text")
+    return actor
+
+
+def _parse(document: Mapping[str, object]) -> Config:
+    tables = {
+        name: _table(document, name) for name in ("defaults", "purposes", "categories", "anchors")
+    }
+    _only(document, set(tables), "the file")
+    defaults, anchors = tables["defaults"], tables["anchors"]
+    _only(defaults, {"actor", "purpose"}, "[defaults]")
+    _only(anchors, {"local"}, "[anchors]")
+    local = _table(anchors, "local")
+    _only(local, {"file"}, "[anchors.local]")
+    purposes = {name: _purpose(tables["purposes"], name) for name in tables["purposes"]}
+    categories = parse_categories({"categories": tables["categories"]})
+    for category in categories.values():
+        for purpose in sorted(category.purposes - purposes.keys()):
+            raise ConfigurationError(
+                f"[categories.{category.name}] allows purpose {purpose!r}, which is not registered"
+            )
+    purpose = _text(defaults, "purpose", "[defaults]")
+    if purpose not in purposes:
+        raise ConfigurationError(f"[defaults] purpose {purpose!r} is not registered")
+    return Config(
+        actor=checked_actor(_text(defaults, "actor", "[defaults]")),
+        purpose=purpose,
+        purposes=purposes,
+        categories=categories,
+        local_anchor=_inside(_text(local, "file", "[anchors.local]")),
+    )
+
+
+def _purpose(purposes: Mapping[str, object], name: str) -> str:
+    table = _table(purposes, name)
+    _only(table, {"description"}, f"[purposes.{name}]")
+    return _text(table, "description", f"[purposes.{name}]")
+
+
+def _inside(text: str) -> Path:
+    path = Path(text)
+    if path.is_absolute() or ".." in path.parts:
+        raise ConfigurationError("[anchors.local] file must lie inside the vault's folder")
+    return path
+
+
+def _table(parent: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = parent.get(name)
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"table [{name}] is missing")
+    return value
+
+
+def _text(table: Mapping[str, object], key: str, where: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{where} needs a text {key!r}")
+    return value
+
+
+def _only(table: Mapping[str, object], allowed: set[str], where: str) -> None:
+    for key in sorted(table.keys() - allowed):
+        raise ConfigurationError(f"{where} has an unknown key {key!r}")

@@ -1,0 +1,189 @@
+"""The one database of a vault: SQLite in WAL mode, every commit flushed to the disk.
+
+`Database.write` is the writer lock: a transaction that starts with BEGIN IMMEDIATE, so one process
+writes at a time and reads what it builds on after it has the lock. `Database.read` is a snapshot.
+`Database.reader` hands out a plain cursor for reads that are too hot for SQLAlchemy's result layer.
+What was acknowledged survives kill -9 and power loss as far as the disk honours fsync (P5).
+Errors of the driver become errors of this room and never show a statement's parameters.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from vault.errors import Busy, ConfigurationError, Damaged, NewerSchema, VaultError
+
+# The newest schema that this version writes: the last revision under vault/migrations.
+SCHEMA = "0001"
+_KNOWN_SCHEMAS = frozenset({"0001"})
+_PAGE_BYTES = 16_384
+_BUSY_SECONDS = 30.0
+_BEGIN = "kluis_begin"
+
+
+class Database:
+    """Opens connections to one SQLite file.
+
+    Args:
+        path: of the database file.
+        busy_seconds: how long to wait for another writer.
+    """
+
+    def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> None:
+        self.path = path
+        self._engine = _engine(path, busy_seconds)
+        self._writer = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+        self._write_lock = threading.RLock()
+        self._write_connection: Connection | None = None
+        self._local = threading.local()
+
+    @classmethod
+    def create(cls, path: Path) -> Database:
+        """Make a new database with today's schema."""
+        if path.exists():
+            raise ConfigurationError(f"{path} exists already")
+        path.touch(mode=0o600)
+        database = cls(path)
+        database._upgrade()
+        return database
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """Open an existing database, bringing an older schema up to date.
+
+        Raises:
+            ConfigurationError: no database is there.
+            NewerSchema: a newer version of this software wrote it.
+            Damaged: it is not a database of ours.
+        """
+        if not path.is_file():
+            raise ConfigurationError(f"{path} is missing: is this the folder of a vault?")
+        database = cls(path)
+        try:
+            with database.read() as connection:
+                found = connection.exec_driver_sql(
+                    "SELECT version_num FROM alembic_version"
+                ).scalar()
+        except VaultError as error:
+            database.close()
+            if isinstance(error, Busy):
+                raise
+            raise Damaged(f"{path} is not a readable vault database") from error
+        if found not in _KNOWN_SCHEMAS:
+            database.close()
+            raise NewerSchema(
+                f"{path} has schema {found!r}, this version knows up to {SCHEMA}: upgrade datakluis"
+            )
+        if found != SCHEMA:
+            database._upgrade()
+        return database
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Hold the writer lock for one durable transaction; an exception undoes all of it.
+
+        Raises:
+            Busy: another process kept the lock, or the disk is full.
+            Damaged: the file is not intact.
+        """
+        with self._write_lock, _translated(self.path):
+            if self._write_connection is None:
+                self._write_connection = self._writer.connect()
+            with self._write_connection.begin():
+                yield self._write_connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open one consistent snapshot."""
+        with _translated(self.path), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Cursor]:
+        """Hand out this thread's plain cursor; each statement is a snapshot of its own."""
+        cursor: sqlite3.Cursor | None = getattr(self._local, "cursor", None)
+        with _translated(self.path):
+            if cursor is None:
+                raw = self._engine.raw_connection()
+                self._local.keep = raw
+                cursor = cast(sqlite3.Connection, raw.driver_connection).cursor()
+                self._local.cursor = cursor
+            yield cursor
+
+    def close(self) -> None:
+        """Close every connection that this thread and the pool hold."""
+        self._local = threading.local()
+        if self._write_connection is not None:
+            self._write_connection.close()
+            self._write_connection = None
+        self._engine.dispose()
+
+    def _upgrade(self) -> None:
+        # Alembic is slow to import and needed once in a vault's life and after an upgrade.
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        location = Path(__file__).parent / "migrations"
+        config.set_main_option("script_location", str(location).replace("%", "%%"))
+        with self.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _engine(path: Path, busy_seconds: float) -> Engine:
+    # Nothing of a statement's parameters may reach an exception or a log (P3).
+    engine = create_engine(
+        f"sqlite:///{path}",
+        hide_parameters=True,
+        connect_args={"timeout": busy_seconds, "isolation_level": None},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        # The driver's own transaction handling is off; the `begin` hook below starts transactions.
+        connection.isolation_level = None
+        for pragma in (
+            f"page_size = {_PAGE_BYTES}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "secure_delete = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+    return engine
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, DatabaseError) as error:
+        raise _as_vault_error(path, str(error.orig)) from None
+    except sqlite3.DatabaseError as error:
+        raise _as_vault_error(path, str(error)) from None
+
+
+def _as_vault_error(path: Path, reason: str) -> VaultError:
+    if "locked" in reason or "busy" in reason:
+        return Busy(f"{path} is in use by another process: try again")
+    if "full" in reason or "unable to open" in reason or "disk I/O" in reason:
+        return Busy(f"{path} cannot be written: {reason}; free the disk and try again")
+    if "readonly" in reason:
+        return Busy(f"{path} is read-only: check its owner and mode")
+    # The driver quotes an undecodable text; its first words name the fault without that.
+    return Damaged(f"{path} is damaged: {reason.splitlines()[0].split(' with text')[0]}")

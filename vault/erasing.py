@@ -1,0 +1,198 @@
+"""Erasing records: decide, destroy, confirm (ER1, ER3, ER9).
+
+An erasure is one transaction: the slots of all versions are zeroed and their paths re-keyed, bodies and
+notes go, the subject's row goes with its last record, the erasure entry becomes pending. Then the stored
+bytes are read back through nothing that was cached. From the moment that `erase` returns, the live system
+cannot decrypt the record. Copies of the database that were made before can, for whoever also has the root
+key of their generation: this module does not claim more.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from ledger.entry import encode_erasure
+from ledger.log import append_pending
+from ledger.pointer import parse_pointer
+from policy import Decision, ErasureFacts, Ground, Outcome, decide, retention_rule
+from vault import keynode
+from vault.checkpointing import integrate_pending
+from vault.cipher import NONCE_BYTES, Sealed
+from vault.core import Caller, Change, Core
+from vault.errors import Erased, Incomplete, InvalidInput, Refused
+from vault.keynode import SlotState
+from vault.keytree import KeyTree
+from vault.reading import erased_error
+from vault.records import Action, RecordRow, VersionRow, load_record, load_versions
+
+MAX_REASON_BYTES = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """An erasure that was carried out and read back.
+
+    Attributes:
+        pointer: as text.
+        decision: why it was allowed.
+        versions: how many versions went.
+        erased_at: Unix seconds, UTC.
+        generation: of the root key under which the keys were destroyed.
+    """
+
+    pointer: str
+    decision: Decision
+    versions: int
+    erased_at: int
+    generation: int
+
+
+def decide_erasure(core: Core, pointer_text: str, ground: Ground) -> Decision:
+    """Return what a request to erase a record would be answered today; changes nothing.
+
+    Raises:
+        NotFound: no record has this pointer.
+        Damaged: the row on which the decision would rest was changed.
+    """
+    pointer = parse_pointer(pointer_text)
+    with core.database.read() as connection:
+        record = load_record(connection, pointer)
+        if record.erased_act is None:
+            core.record_keys(connection, record, core.read_key(connection))
+    return _decide(core, record, ground)
+
+
+def erase(core: Core, pointer_text: str, ground: Ground, caller: Caller) -> Erasure:
+    """Erase a record where law and policy allow it.
+
+    Raises:
+        Erased: it was erased before (D2); carries the index of the erasure entry.
+        Refused: it may not be erased; carries the decision. Nothing was changed.
+        Incomplete: the destruction could not be confirmed afterwards (ER2).
+    """
+    pointer = parse_pointer(pointer_text)
+    erased_at = core.clock.now()
+    with core.database.read() as connection:
+        erased_before = load_record(connection, pointer).erased_act is not None
+    if erased_before:
+        raise _erased_before(core, pointer, ground)
+    with core.change() as change:
+        record = load_record(change.connection, pointer)
+        if record.erased_act is not None:
+            raise erased_error(change.connection, record)
+        core.record_keys(change.connection, record, change.edit.key)
+        decision = _decide(core, record, ground)
+        if decision.outcome is not Outcome.ALLOWED:
+            raise Refused(record.name, decision)
+        core.require_allowed(record.category, caller.purpose)
+        versions = load_versions(change.connection, record.id)
+        act_id = change.act(caller, Action.ERASE, erased_at)
+        _destroy(change, record, versions, ground, act_id)
+    _confirm(core, record, versions)
+    generation = change.edit.state.generation
+    return Erasure(record.name, decision, len(versions), erased_at, generation)
+
+
+def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> None:
+    """Place a legal hold, which no erasure passes (D3); the reason is sealed with the record's key.
+
+    Raises:
+        InvalidInput: the reason is empty or longer than 4,096 bytes.
+    """
+    encoded = reason.encode()
+    if not 1 <= len(encoded) <= MAX_REASON_BYTES:
+        raise InvalidInput(f"the reason of a hold is 1 to {MAX_REASON_BYTES} bytes")
+    pointer = parse_pointer(pointer_text)
+    with core.change() as change:
+        record = load_record(change.connection, pointer)
+        if record.erased_act is not None:
+            raise erased_error(change.connection, record)
+        keys = core.record_keys(change.connection, record, change.edit.key)
+        sealed = core.cipher.seal(
+            keys, pointer, record.current, encoded, os.urandom(NONCE_BYTES), Sealed.NOTE
+        )
+        act_id = change.act(caller, Action.HOLD, core.clock.now())
+        change.connection.exec_driver_sql(
+            "INSERT INTO vault_hold (record_id, version, reason, act_id) VALUES (?, ?, ?, ?)",
+            (record.id, record.current, sealed, act_id),
+        )
+        change.connection.exec_driver_sql(
+            "UPDATE vault_record SET on_hold = 1, row_tag = ? WHERE id = ?",
+            (replace(record, on_hold=1).tag(keys), record.id),
+        )
+
+
+def _decide(core: Core, record: RecordRow, ground: Ground) -> Decision:
+    today = core.clock.today()
+    if record.erased_act is not None:
+        facts = ErasureFacts(ground, today, True, False, None, None)
+    else:
+        record_date, brondatum = record.dates()
+        rule = retention_rule(core.config.category(record.category), record_date)
+        facts = ErasureFacts(ground, today, False, bool(record.on_hold), rule, brondatum)
+    return decide(facts)
+
+
+def _erased_before(core: Core, pointer: bytes, ground: Ground) -> Erased:
+    """Answer D2 with the index of the erasure entry, making it a leaf if it still waits."""
+    integrate_pending(core)
+    with core.database.read() as connection:
+        record = load_record(connection, pointer)
+        error = erased_error(connection, record)
+    return Erased(record.name, error.leaf, error.erased_at, _decide(core, record, ground))
+
+
+def _destroy(
+    change: Change, record: RecordRow, versions: list[VersionRow], ground: Ground, act_id: int
+) -> None:
+    connection = change.connection
+    change.edit.erase([version.slot for version in versions])
+    connection.exec_driver_sql(
+        "UPDATE vault_version SET body = NULL, erased_generation = ? WHERE record_id = ?",
+        (change.edit.state.generation, record.id),
+    )
+    connection.exec_driver_sql("DELETE FROM vault_hold WHERE record_id = ?", (record.id,))
+    connection.exec_driver_sql(
+        "UPDATE vault_record SET record_date = NULL, brondatum = NULL, subject_id = NULL,"
+        " import_id = NULL, on_hold = 0, row_tag = NULL, ground = ?, erased_act = ? WHERE id = ?",
+        (ground, act_id, record.id),
+    )
+    if record.subject_id is not None:
+        others = connection.exec_driver_sql(
+            "SELECT 1 FROM vault_record WHERE subject_id = ? LIMIT 1", (record.subject_id,)
+        ).scalar()
+        if others is None:
+            change.subjects.forget(change.edit, record.subject_id)
+    if record.import_id is not None:
+        _forget_import(change, record.import_id)
+    append_pending(connection, [encode_erasure(bytes(record.pointer), record.current)])
+
+
+def _forget_import(change: Change, import_id: int) -> None:
+    # The run's tag could confirm a guess at the whole file, so it dies with the first of its records.
+    slot = change.connection.exec_driver_sql(
+        "SELECT slot FROM vault_import WHERE id = ?", (import_id,)
+    ).scalar()
+    if slot is not None:
+        change.edit.erase([slot])
+        change.connection.exec_driver_sql("DELETE FROM vault_import WHERE id = ?", (import_id,))
+
+
+def _confirm(core: Core, record: RecordRow, versions: list[VersionRow]) -> None:
+    """Read the destruction back from the stored bytes, with a tree that has cached nothing."""
+    tree = KeyTree(core.keyring.root)
+    with core.database.read() as connection:
+        state = tree.state(connection)
+        left = [version.number for version in load_versions(connection, record.id) if version.body]
+        for version in versions:
+            leaf = tree.node(connection, state, (0, version.slot >> 8))
+            position = version.slot & 255
+            zeroed = keynode.key_at(leaf, position) == bytes(keynode.KEY_BYTES)
+            if keynode.state_at(leaf, position) is not SlotState.ERASED or not zeroed:
+                left.append(version.number)
+    if left:
+        numbers = ", ".join(str(number) for number in sorted(set(left)))
+        raise Incomplete(
+            f"record {record.name}: version {numbers} was not destroyed; run 'kluis audit'"
+        )

@@ -1,0 +1,88 @@
+"""Errors of the vault room: one root, each carrying its evidence, none carrying personal data."""
+
+from __future__ import annotations
+
+from policy import Decision
+
+
+class VaultError(Exception):
+    """Root of everything that the vault room raises."""
+
+
+class InvalidInput(VaultError):
+    """Something given to the vault that it cannot accept; nothing was changed."""
+
+
+class ConfigurationError(InvalidInput):
+    """The vault's folder or its configuration file cannot be used as it is."""
+
+
+class WrongPassphrase(InvalidInput):
+    """A key file does not open: another passphrase sealed it, or it was changed."""
+
+
+class NewerSchema(InvalidInput):
+    """The database was written by a newer version of this software."""
+
+
+class NotFound(VaultError):
+    """No record has this pointer."""
+
+
+class Erased(VaultError):
+    """The record was erased; nothing can open it any more.
+
+    Attributes:
+        pointer: the record's pointer, as text.
+        leaf: index of the erasure entry in the ledger, or None while it is pending.
+        erased_at: Unix seconds, UTC.
+        decision: the answer to a request to erase it again (D2), or None for any other request.
+    """
+
+    def __init__(
+        self, pointer: str, leaf: int | None, erased_at: int, decision: Decision | None = None
+    ) -> None:
+        where = "pending in the ledger" if leaf is None else f"entry {leaf} of the ledger"
+        super().__init__(f"record {pointer} was erased: {where}")
+        self.pointer = pointer
+        self.leaf = leaf
+        self.erased_at = erased_at
+        self.decision = decision
+
+
+class Refused(VaultError):
+    """The law or the policy forbids what was asked.
+
+    Attributes:
+        pointer: the record's pointer, as text.
+        decision: outcome, article, date and the sentence for the citizen.
+    """
+
+    def __init__(self, pointer: str, decision: Decision) -> None:
+        super().__init__(f"record {pointer}: {decision.sentence_en}")
+        self.pointer = pointer
+        self.decision = decision
+
+
+class PurposeRefused(VaultError):
+    """The purpose is not registered, or the record's category does not allow it (PU1)."""
+
+
+class Incomplete(VaultError):
+    """A destruction of which one part failed: it is PARTIAL, not done (ER2)."""
+
+
+class Busy(VaultError):
+    """Another process holds the writer lock, or the disk is out of reach: try again."""
+
+
+class Damaged(VaultError):
+    """Stored bytes are not what was written: a node, blob or row that fails its check."""
+
+
+class KeyLost(Damaged):
+    """A live record whose slot holds no key: lost, which is not the same as erased."""
+
+
+class TreeMoved(VaultError):
+    """The key tree changed under a writer: its compare-and-swap found another root sequence."""

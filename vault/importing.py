@@ -1,0 +1,196 @@
+"""Bulk import of JSON lines: validated as a whole, durable by batch, resumable.
+
+The whole file is read twice. The first time every line is checked and the file's digest taken; one bad line
+stops it with nothing stored, unless bad lines are to be skipped. The second time records are stored in batches of
+1,000, and each transaction also notes how many lines are done. The same command after a crash finds that note
+and goes on behind it, so nothing is doubled.
+
+The note is found by a tag: HMAC-SHA-256, under a key of its own in the key tree, over the file's digest and the
+command's other arguments. The tag could confirm a guess at the whole file, so it and its key go when the first of
+the run's records is erased. Tested in tests/vault/test_importing.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vault.core import Caller, Change, Core
+from vault.errors import Busy, InvalidInput
+from vault.jsonlines import BadLine, GoodLine, SubjectField, read_lines
+from vault.keynode import KEY_BYTES
+from vault.writing import NewRecord, put_batches
+
+# Told how many lines are done of how many in all; 0 in all means that lines are being checked.
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOrder:
+    """What to import and as what.
+
+    Attributes:
+        path: of a file of JSON lines.
+        category: name of the record category.
+        subject_field: JSON Pointer to the subject in each line.
+        brondatum: of all its records, or None while unknown.
+        record_date: of all its records; None means today.
+        skip_bad: whether bad lines are left out instead of stopping the import.
+    """
+
+    path: Path
+    category: str
+    subject_field: str
+    brondatum: dt.date | None = None
+    record_date: dt.date | None = None
+    skip_bad: bool = False
+
+    def identity(self, file_digest: bytes) -> bytes:
+        """Return what makes two commands the same import."""
+        parts = (
+            file_digest.hex(),
+            self.category,
+            self.subject_field,
+            str(self.brondatum),
+            str(self.record_date),
+        )
+        return "\0".join(parts).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        records: stored by this call.
+        already: lines that an earlier call of the same import had dealt with.
+        bad: lines that were left out.
+    """
+
+    records: int
+    already: int
+    bad: tuple[BadLine, ...]
+
+
+class BadLines(InvalidInput):
+    """Lines that are no records; nothing was stored.
+
+    Attributes:
+        bad: each bad line and why.
+    """
+
+    def __init__(self, path: Path, bad: list[BadLine]) -> None:
+        shown = ", ".join(f"line {line.number} {line.reason}" for line in bad[:5])
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        super().__init__(
+            f"{path}: {shown}{more}; nothing was imported: mend the file or use --skip-bad"
+        )
+        self.bad = bad
+
+
+def run_import(
+    core: Core, order: ImportOrder, caller: Caller, on_progress: OnProgress | None = None
+) -> ImportReport:
+    """Import a file.
+
+    Raises:
+        BadLines: it has bad lines and they are not to be skipped.
+        InvalidInput: the category is unknown, or the file cannot be read or is empty.
+        Busy: another process is importing the same file.
+    """
+    category = core.config.category(order.category)
+    field = SubjectField(order.subject_field)
+    tell = on_progress or (lambda done, total: None)
+    lines, bad = _check(order, field, tell)
+    run = _Run(core, order.identity(_file_digest(order.path)))
+    already, stored = run.lines_done, 0
+    for batch in put_batches(
+        core, run.records(order, field), category, caller, before_commit=run.note
+    ):
+        stored += len(batch)
+        tell(run.lines_done, lines)
+    return ImportReport(stored, already, tuple(bad))
+
+
+def _check(order: ImportOrder, field: SubjectField, tell: OnProgress) -> tuple[int, list[BadLine]]:
+    bad: list[BadLine] = []
+    number = 0
+    for line in read_lines(order.path, field):
+        number = line.number
+        if isinstance(line, BadLine):
+            bad.append(line)
+        if number % 1_000 == 0:
+            tell(number, 0)
+    if number == 0:
+        raise InvalidInput(f"{order.path} has no lines")
+    if bad and not order.skip_bad:
+        raise BadLines(order.path, bad)
+    return number, bad
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+class _Run:
+    """One import and how far it came, in the database and in memory."""
+
+    def __init__(self, core: Core, identity: bytes) -> None:
+        self._identity = identity
+        self._last_line = 0
+        with core.database.read() as connection:
+            read_key = core.read_key(connection)
+            found = None
+            for run_id, slot, tag, lines_done in connection.exec_driver_sql(
+                "SELECT id, slot, tag, lines_done FROM vault_import"
+            ):
+                if hmac.compare_digest(self._tag(read_key(slot)), bytes(tag)):
+                    found = (run_id, lines_done)
+        self._id, self.lines_done = found or (None, 0)
+
+    def records(self, order: ImportOrder, field: SubjectField) -> Iterator[NewRecord]:
+        """Yield the records behind the lines that are done."""
+        for line in read_lines(order.path, field):
+            if line.number <= self.lines_done:
+                continue
+            if isinstance(line, GoodLine):
+                self._last_line = line.number
+                yield NewRecord(line.payload, line.subject, order.brondatum, order.record_date)
+            elif not order.skip_bad:
+                raise BadLines(order.path, [line])
+
+    def note(self, change: Change, _: int) -> int:
+        """Note in the batch's own transaction how far the import is, and return its id."""
+        if self._id is None:
+            self._id = self._begin(change)
+        moved = change.connection.exec_driver_sql(
+            "UPDATE vault_import SET lines_done = ? WHERE id = ? AND lines_done = ?",
+            (self._last_line, self._id, self.lines_done),
+        )
+        if moved.rowcount != 1:
+            raise Busy(
+                f"this import stopped behind line {self.lines_done}: another process goes on with it,"
+                " or one of its records was erased meanwhile"
+            )
+        self.lines_done = self._last_line
+        return self._id
+
+    def _begin(self, change: Change) -> int:
+        for slot, tag in change.connection.exec_driver_sql("SELECT slot, tag FROM vault_import"):
+            if hmac.compare_digest(self._tag(change.edit.key(slot)), bytes(tag)):
+                raise Busy("another process is importing this file")
+        key = os.urandom(KEY_BYTES)
+        inserted = change.connection.exec_driver_sql(
+            "INSERT INTO vault_import (slot, tag, lines_done) VALUES (?, ?, 0)",
+            (change.edit.add([key]), self._tag(key)),
+        )
+        return int(inserted.lastrowid)
+
+    def _tag(self, key: bytes) -> bytes:
+        return hmac.digest(key, self._identity, "sha256")

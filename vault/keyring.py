@@ -1,0 +1,69 @@
+"""The key files of a vault, opened when they are first needed.
+
+    keys/root.key        the root key (vault/rootkey.py)
+    signer/log.key       the ledger's Ed25519 seed; `signer/` also remembers what was signed last
+    signer/anchor.key    the Ed25519 seed with which the local anchor signs its receipts
+
+Each is sealed under the vault's passphrase. Opening one costs an Argon2id run, so a read does not open the
+signing keys. `signer/` belongs in no backup: a copy of it could sign a second history.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from nacl.signing import SigningKey
+
+from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
+from vault.rootkey import FileRootKey, RootKeyProvider
+
+ROOT_KEY = Path("keys") / "root.key"
+SIGNER_FOLDER = Path("signer")
+LOG_KEY = SIGNER_FOLDER / "log.key"
+ANCHOR_KEY = SIGNER_FOLDER / "anchor.key"
+_LOG_LABEL = "log key"
+_ANCHOR_LABEL = "local anchor key"
+
+
+class Keyring:
+    """Opens the keys of one vault.
+
+    Args:
+        folder: of the vault.
+        passphrase: of its key files.
+    """
+
+    def __init__(self, folder: Path, passphrase: str) -> None:
+        self._folder = folder
+        self._passphrase = passphrase
+
+    def __repr__(self) -> str:
+        return f"Keyring({str(self._folder)!r})"
+
+    @classmethod
+    def create(cls, folder: Path, passphrase: str) -> Keyring:
+        """Make all keys of a new vault."""
+        for path in (ROOT_KEY, LOG_KEY):
+            (folder / path.parent).mkdir(mode=0o700)
+        FileRootKey.create(folder / ROOT_KEY, passphrase)
+        for path, label in ((LOG_KEY, _LOG_LABEL), (ANCHOR_KEY, _ANCHOR_LABEL)):
+            write_key_file(folder / path, label, os.urandom(SECRET_BYTES), passphrase)
+        return cls(folder, passphrase)
+
+    @cached_property
+    def root(self) -> RootKeyProvider:
+        """The provider of the root key."""
+        return FileRootKey(self._folder / ROOT_KEY, self._passphrase)
+
+    @cached_property
+    def log(self) -> SigningKey:
+        """The ledger's signing key."""
+        return SigningKey(read_key_file(self._folder / LOG_KEY, _LOG_LABEL, self._passphrase))
+
+    @cached_property
+    def anchor(self) -> SigningKey:
+        """The local anchor's signing key."""
+        path = self._folder / ANCHOR_KEY
+        return SigningKey(read_key_file(path, _ANCHOR_LABEL, self._passphrase))

@@ -1,0 +1,119 @@
+"""Anchoring and proving: from a pointer to evidence and from a vault to its trust file."""
+
+from __future__ import annotations
+
+from anchor import job
+from anchor.evidence import Evidence, Group, Opening
+from anchor.local import LocalTarget
+from anchor.receipt import LocalReceipt, key_name
+from anchor.statement import AnchorStatement
+from anchor.target import Target
+from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
+from ledger.checkpoint import Checkpoint
+from ledger.entry import parse_entry
+from ledger.log import Log
+from ledger.note import VerifierKey
+from ledger.pointer import parse_pointer
+from ledger.tlogproof import LogProof
+from vault.checkpointing import checkpoint
+from vault.cipher import RecordKeys, derive_record_keys
+from vault.core import Caller, Core
+from vault.errors import NotFound
+from vault.reading import erased_error, version_leaves
+from vault.records import Action, RecordRow, load_record
+
+
+def run_anchors(core: Core) -> list[job.Anchored]:
+    """Sign a checkpoint over all entries and anchor it at every target."""
+    checkpoint(core)
+    now = core.clock.now()
+    return job.run(core.database.write, [core.signer.verifier], _targets(core, now), now)
+
+
+def anchor_status(core: Core) -> list[job.TargetStatus]:
+    """Return how far each target is behind."""
+    with core.database.read() as connection:
+        return job.status(connection, [LocalTarget.name])
+
+
+def trust_file(core: Core) -> TrustFile:
+    """Return what an auditor needs to verify evidence of this vault."""
+    anchor_key = VerifierKey(key_name(core.origin), bytes(core.keyring.anchor.verify_key))
+    return TrustFile(core.origin, REQUIRED_AT_FIRST, (LogKey(core.signer.verifier),), (anchor_key,))
+
+
+def prove(
+    core: Core, pointer_text: str, caller: Caller, version: int | None, *, disclose: bool
+) -> Evidence:
+    """Return evidence that a version of a record is in the ledger; of an erased record too (ER9).
+
+    Args:
+        core: of the open vault.
+        pointer_text: of the record.
+        caller: who asks and why; a disclosure is recorded.
+        version: from 1; None means the newest.
+        disclose: whether the evidence opens the payload.
+
+    Raises:
+        NotFound: no such record or version.
+        Erased: the payload is to be disclosed but was erased.
+    """
+    pointer = parse_pointer(pointer_text)
+    with core.database.read() as connection:
+        record = load_record(connection, pointer)
+        number = record.current if version is None else version
+        if not 1 <= number <= record.current:
+            raise NotFound(f"record {record.name} has no version {number}")
+        leaf = version_leaves(Log(connection), pointer).get(number)
+        latest = Log(connection).latest_checkpoint()
+    if leaf is None or latest is None or Checkpoint.parse(latest.text).size <= leaf:
+        checkpoint(core)
+    opening = _disclose(core, record, number, caller) if disclose else None
+    with core.database.read() as connection:
+        log = Log(connection)
+        leaf = version_leaves(log, pointer)[number]
+        entry = parse_entry(log.entry(leaf))
+        return Evidence(entry, (_group(core, log, leaf),), opening)
+
+
+def _group(core: Core, log: Log, leaf: int) -> Group:
+    """Return the proof against the oldest anchored checkpoint, or the newest one if none is anchored."""
+    anchored = job.anchored_statement(log.connection, leaf)
+    if anchored is None:
+        note = log.latest_checkpoint()
+        if note is None:
+            raise NotFound("the ledger has no checkpoint")
+        statement, receipts = AnchorStatement.of(note, [core.signer.verifier]), ()
+    else:
+        text, pairs = anchored
+        statement = AnchorStatement.parse(text)
+        receipts = tuple(LocalReceipt.parse(receipt) for _, receipt in pairs)
+        note = statement.note
+    size = Checkpoint.parse(note.text).size
+    proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note)
+    return Group(proof, statement, receipts)
+
+
+def _disclose(core: Core, record: RecordRow, number: int, caller: Caller) -> Opening:
+    with core.change() as change:
+        record = load_record(change.connection, bytes(record.pointer))
+        if record.erased_act is not None:
+            raise erased_error(change.connection, record)
+        core.require_allowed(record.category, caller.purpose)
+        slot, body = change.connection.exec_driver_sql(
+            "SELECT slot, body FROM vault_version WHERE record_id = ? AND number = ?",
+            (record.id, number),
+        ).one()
+        keys: RecordKeys = derive_record_keys(change.edit.key(slot))
+        payload = core.cipher.open(keys, bytes(record.pointer), number, body)
+        act_id = change.act(caller, Action.DISCLOSE, core.clock.now())
+        change.connection.exec_driver_sql(
+            "INSERT INTO vault_disclosure (record_id, version, act_id) VALUES (?, ?, ?)",
+            (record.id, number, act_id),
+        )
+    return Opening(keys.commitment, payload)
+
+
+def _targets(core: Core, now: int) -> list[Target]:
+    path = core.folder / core.config.local_anchor
+    return [LocalTarget(path, core.origin, core.keyring.anchor, now)]

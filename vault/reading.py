@@ -1,0 +1,146 @@
+"""Reading records: payloads, histories, and the records of a subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from ledger.entry import EntryKind, parse_entry
+from ledger.log import Log
+from ledger.pointer import format_pointer, parse_pointer
+from vault.cipher import derive_record_keys
+from vault.core import Caller, Core
+from vault.errors import Damaged, Erased, NotFound
+from vault.records import COLUMNS, RecordRow, load_record, load_versions
+from vault.subjects import encode_subject
+
+# Everything that one read needs, in one statement and so in one snapshot.
+_SELECT_CURRENT = (
+    f"SELECT t.generation, t.sequence, v.slot, v.body, {COLUMNS}"  # noqa: S608
+    " FROM vault_tree t, vault_record r"
+    " LEFT JOIN vault_version v ON v.record_id = r.id AND v.number = r.current"
+    " WHERE t.id = 1 AND r.pointer = ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """One version in the history of a record.
+
+    Attributes:
+        number: from 1.
+        at: Unix seconds, UTC.
+        actor: who stored it.
+        purpose: for which registered purpose.
+        erased: whether it was erased.
+        leaf: index of its entry in the ledger, or None while that is pending.
+    """
+
+    number: int
+    at: int
+    actor: str
+    purpose: str
+    erased: bool
+    leaf: int | None
+
+
+def get(core: Core, pointer_text: str, caller: Caller) -> bytes:
+    """Return the payload of a record's newest version, byte for byte.
+
+    Raises:
+        NotFound, Erased, PurposeRefused: see there.
+        KeyLost: the record is live but its key is gone: a fault.
+        Damaged: stored bytes were changed.
+    """
+    pointer = parse_pointer(pointer_text)
+    with core.database.reader() as cursor:
+        # Fetched to the end, since a statement that is still open would pin its snapshot.
+        rows = cursor.execute(_SELECT_CURRENT, (pointer,)).fetchall()
+    if not rows:
+        raise NotFound(f"no record has the pointer {format_pointer(pointer)}")
+    generation, sequence, slot, body, *columns = rows[0]
+    if columns[-1] is None and slot is not None and body is not None:
+        slot_key = core.tree.cached_key(generation, sequence, slot)
+        if slot_key is not None:
+            return _open(core, RecordRow(*columns), slot_key, body, caller)
+    return _get_uncached(core, pointer, caller)
+
+
+def _get_uncached(core: Core, pointer: bytes, caller: Caller) -> bytes:
+    with core.database.read() as connection:
+        row = connection.exec_driver_sql(_SELECT_CURRENT, (pointer,)).one_or_none()
+        if row is None:
+            raise NotFound(f"no record has the pointer {format_pointer(pointer)}")
+        slot, body, record = row[2], row[3], RecordRow(*row[4:])
+        if record.erased_act is not None:
+            raise erased_error(connection, record)
+        if slot is None or body is None:
+            raise Damaged(f"record {record.name} is live but its newest version is missing")
+        slot_key = core.tree.key(connection, core.tree.state(connection), slot)
+    return _open(core, record, slot_key, body, caller)
+
+
+def _open(core: Core, record: RecordRow, slot_key: bytes, body: bytes, caller: Caller) -> bytes:
+    keys = derive_record_keys(slot_key)
+    record.check_tag(keys)
+    core.require_allowed(record.category, caller.purpose)
+    return core.cipher.open(keys, bytes(record.pointer), record.current, body)
+
+
+def history(core: Core, pointer_text: str) -> list[VersionInfo]:
+    """Return the versions of a record, oldest first; of an erased record too.
+
+    Raises:
+        NotFound: no record has this pointer.
+    """
+    pointer = parse_pointer(pointer_text)
+    with core.database.read() as connection:
+        record = load_record(connection, pointer)
+        leaves = version_leaves(Log(connection), pointer)
+        found = []
+        for version in load_versions(connection, record.id):
+            at, actor, purpose = connection.exec_driver_sql(
+                "SELECT at, actor, purpose FROM vault_act WHERE id = ?", (version.act_id,)
+            ).one()
+            erased = version.body is None
+            leaf = leaves.get(version.number)
+            found.append(VersionInfo(version.number, at, actor, purpose, erased, leaf))
+    return found
+
+
+def find(core: Core, subject: str) -> list[str]:
+    """Return the pointers of all living records about a subject, oldest first."""
+    encoded = encode_subject(subject)
+    with core.database.read() as connection:
+        subject_id = core.subject_index(connection, core.read_key(connection)).find(encoded)
+        rows = connection.exec_driver_sql(
+            "SELECT pointer FROM vault_record WHERE subject_id = ? ORDER BY id", (subject_id,)
+        )
+        return [format_pointer(bytes(row[0])) for row in rows]
+
+
+def version_leaves(log: Log, pointer: bytes) -> dict[int, int]:
+    """Return the leaf of each version entry of a pointer, by version."""
+    leaves = {}
+    for leaf in log.leaves_of(pointer):
+        entry = parse_entry(log.entry(leaf))
+        if entry.kind is EntryKind.VERSION:
+            leaves[entry.version] = leaf
+    return leaves
+
+
+def erasure_leaf(log: Log, pointer: bytes) -> int | None:
+    """Return the leaf of a pointer's erasure entry, or None while that is pending."""
+    for leaf in reversed(log.leaves_of(pointer)):
+        if parse_entry(log.entry(leaf)).kind is EntryKind.ERASURE:
+            return leaf
+    return None
+
+
+def erased_error(connection: Connection, record: RecordRow) -> Erased:
+    """Return the error that says when a record was erased and where the ledger says so."""
+    at = connection.exec_driver_sql(
+        "SELECT at FROM vault_act WHERE id = ?", (record.erased_act,)
+    ).scalar_one()
+    return Erased(record.name, erasure_leaf(Log(connection), bytes(record.pointer)), at)

@@ -1,0 +1,172 @@
+"""Rows of records and their versions: what the vault stores beside keys and ledger.
+
+`RecordRow.fields` is what the row tag authenticates (vault/cipher.py), in this order: pointer, number of
+the newest version (4 bytes), category, record date, brondatum (ISO 8601, empty where unknown), subject row
+(8 bytes), hold (1 byte).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection
+
+from ledger.pointer import format_pointer
+from vault.cipher import RecordKeys, row_tag, row_tag_matches
+from vault.errors import Damaged, NotFound
+
+# One column list for every way to read a record, in the order of `RecordRow`.
+COLUMNS = (
+    "r.id, r.pointer, r.category, r.current, r.record_date, r.brondatum, r.subject_id,"
+    " r.import_id, r.on_hold, r.row_tag, r.erased_act"
+)
+
+
+class Action(StrEnum):
+    """What an act did."""
+
+    PUT = "put"
+    RECTIFY = "rectify"
+    ERASE = "erase"
+    HOLD = "hold"
+    DISCLOSE = "disclose"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRow:
+    """A record's row; of an erased record only the tombstone is left."""
+
+    id: int
+    pointer: bytes
+    category: str
+    current: int
+    record_date: str | None
+    brondatum: str | None
+    subject_id: int | None
+    import_id: int | None
+    on_hold: int
+    row_tag: bytes | None
+    erased_act: int | None
+
+    @property
+    def name(self) -> str:
+        """The pointer as people see it."""
+        return format_pointer(self.pointer)
+
+    def fields(self) -> tuple[bytes, ...]:
+        """What the row tag is made over."""
+        return row_fields(
+            self.pointer,
+            self.current,
+            self.category,
+            self.record_date or "",
+            self.brondatum,
+            self.subject_id or 0,
+            on_hold=bool(self.on_hold),
+        )
+
+    def tag(self, keys: RecordKeys) -> bytes:
+        """Return the row tag that this row should have."""
+        return row_tag(keys, self.fields())
+
+    def check_tag(self, keys: RecordKeys) -> None:
+        """Raise Damaged where the row is not as the vault wrote it."""
+        if self.row_tag is None or not row_tag_matches(keys, self.fields(), bytes(self.row_tag)):
+            raise Damaged(f"the row of record {self.name} was changed outside the vault")
+
+    def dates(self) -> tuple[dt.date, dt.date | None]:
+        """Return record date and brondatum."""
+        try:
+            return (
+                dt.date.fromisoformat(self.record_date or ""),
+                dt.date.fromisoformat(self.brondatum) if self.brondatum else None,
+            )
+        except ValueError:
+            raise Damaged(f"the row of record {self.name} has an unreadable date") from None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One version of a record; `body` is None once it was erased."""
+
+    id: int
+    record_id: int
+    number: int
+    slot: int
+    birth_generation: int
+    erased_generation: int | None
+    act_id: int
+    body: bytes | None
+
+
+def row_fields(
+    pointer: bytes,
+    current: int,
+    category: str,
+    record_date: str,
+    brondatum: str | None,
+    subject_id: int,
+    *,
+    on_hold: bool,
+) -> tuple[bytes, ...]:
+    """Return what a row tag is made over, without building a `RecordRow`: the hot path."""
+    return (
+        pointer,
+        current.to_bytes(4, "big"),
+        category.encode(),
+        record_date.encode(),
+        (brondatum or "").encode(),
+        subject_id.to_bytes(8, "big"),
+        b"\x01" if on_hold else b"\x00",
+    )
+
+
+def load_record(connection: Connection, pointer: bytes) -> RecordRow:
+    """Return the row of a record.
+
+    Raises:
+        NotFound: no record has this pointer.
+    """
+    row = connection.exec_driver_sql(
+        f"SELECT {COLUMNS} FROM vault_record r WHERE r.pointer = ?",  # noqa: S608
+        (pointer,),
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"no record has the pointer {format_pointer(pointer)}")
+    return RecordRow(*row)
+
+
+def load_versions(connection: Connection, record_id: int) -> list[VersionRow]:
+    """Return the versions of a record, oldest first."""
+    rows = connection.exec_driver_sql(
+        "SELECT id, record_id, number, slot, birth_generation, erased_generation, act_id, body"
+        " FROM vault_version WHERE record_id = ? ORDER BY number",
+        (record_id,),
+    )
+    return [VersionRow(*row) for row in rows]
+
+
+def insert_records(connection: Connection, rows: list[tuple[object, ...]]) -> None:
+    """Insert rows of (id, pointer, category, record date, brondatum, subject, import, tag)."""
+    connection.exec_driver_sql(
+        "INSERT INTO vault_record (id, pointer, category, current, record_date, brondatum,"
+        " subject_id, import_id, on_hold, row_tag) VALUES (?, ?, ?, 1, ?, ?, ?, ?, 0, ?)",
+        rows,
+    )
+
+
+def insert_versions(connection: Connection, rows: list[tuple[object, ...]]) -> None:
+    """Insert rows of (record, number, slot, birth generation, act, body)."""
+    connection.exec_driver_sql(
+        "INSERT INTO vault_version (record_id, number, slot, birth_generation, act_id, body)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        rows,
+    )
+
+
+def next_record_id(connection: Connection) -> int:
+    """Return the lowest id above every record's; the caller holds the writer lock."""
+    highest = connection.exec_driver_sql("SELECT max(id) FROM vault_record").scalar()
+    return (highest or 0) + 1

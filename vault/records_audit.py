@@ -1,0 +1,155 @@
+"""Audit of records: blobs against keys, commitments against the ledger, rows against their tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from sqlalchemy import Connection
+
+from ledger.entry import Entry, EntryKind, parse_entry
+from ledger.errors import LedgerError
+from ledger.fault import Fault
+from ledger.log import Log
+from ledger.pointer import format_pointer
+from ledger.tiles import TILE_WIDTH
+from vault.cipher import RecordKeys, Sealed, derive_record_keys
+from vault.core import Core
+from vault.errors import Damaged
+from vault.records import COLUMNS, RecordRow
+from vault.tree_audit import TreeAudit
+
+_CACHED_BUNDLES = 512
+
+
+class RecordsAudit:
+    """Opens every living version and looks up every entry.
+
+    Args:
+        core: of the open vault.
+        connection: one snapshot.
+        tree: reads keys from their stored bytes.
+    """
+
+    def __init__(self, core: Core, connection: Connection, tree: TreeAudit) -> None:
+        self._core = core
+        self._connection = connection
+        self._tree = tree
+        self._log = Log(connection)
+        self._pending: dict[bytes, list[Entry]] = {}
+        self._bundle = lru_cache(_CACHED_BUNDLES)(self._log.bundle)
+        self.versions_checked = 0
+        self.tombstones_checked = 0
+
+    def run(self) -> Iterator[Fault]:
+        """Yield what is wrong."""
+        for _, data in self._connection.exec_driver_sql("SELECT id, entry FROM ledger_pending"):
+            entry = parse_entry(bytes(data))
+            self._pending.setdefault(entry.pointer, []).append(entry)
+        seen_entries = 0
+        last_record = None
+        for row in self._connection.exec_driver_sql(
+            f"SELECT v.number, v.slot, v.body, v.erased_generation, {COLUMNS}"  # noqa: S608
+            " FROM vault_version v JOIN vault_record r ON r.id = v.record_id"
+            " ORDER BY v.record_id, v.number"
+        ):
+            number, slot, body, erased_generation = row[:4]
+            record = RecordRow(*row[4:])
+            where = f"record {format_pointer(bytes(record.pointer))}"
+            entries = self._entries(record, where)
+            if isinstance(entries, Fault):
+                yield entries
+                continue
+            if record.id != last_record:
+                last_record = record.id
+                seen_entries += len(entries)
+                yield from self._whole_record(where, record, entries)
+            if record.erased_act is None:
+                yield from self._living(where, record, number, slot, body, entries)
+            elif body is not None or erased_generation is None:
+                yield Fault(where, f"version {number} is left of an erased record")
+        yield from self._totals(seen_entries)
+
+    def _entries(self, record: RecordRow, where: str) -> list[Entry] | Fault:
+        pointer = bytes(record.pointer)
+        try:
+            found = [
+                parse_entry(self._bundle(leaf // TILE_WIDTH)[leaf % TILE_WIDTH])
+                for leaf in self._log.leaves_of(pointer)
+            ]
+        except (LedgerError, IndexError) as error:
+            return Fault(where, f"its entries cannot be read: {error}")
+        return found + self._pending.get(pointer, [])
+
+    def _whole_record(self, where: str, record: RecordRow, entries: list[Entry]) -> Iterator[Fault]:
+        numbers = [entry.version for entry in entries if entry.kind is EntryKind.VERSION]
+        if numbers != list(range(1, record.current + 1)):
+            yield Fault(where, f"has version {record.current}, the ledger says {numbers}")
+        erased = any(entry.kind is EntryKind.ERASURE for entry in entries)
+        if erased != (record.erased_act is not None):
+            yield Fault(where, "the vault and the ledger differ on whether it was erased")
+        if record.erased_act is None:
+            yield from self._holds(where, record)
+            return
+        self.tombstones_checked += 1
+        left = (record.record_date, record.brondatum, record.subject_id, record.row_tag)
+        if any(value is not None for value in left):
+            yield Fault(where, "more than a tombstone is left of an erased record")
+
+    def _living(
+        self,
+        where: str,
+        record: RecordRow,
+        number: int,
+        slot: int,
+        body: bytes | None,
+        entries: list[Entry],
+    ) -> Iterator[Fault]:
+        self.versions_checked += 1
+        if body is None:
+            yield Fault(where, f"LOST: version {number} is live but its blob is gone")
+            return
+        try:
+            keys = derive_record_keys(self._tree.key(slot))
+            payload = self._core.cipher.open(keys, bytes(record.pointer), number, body)
+            if number == record.current:
+                record.check_tag(keys)
+        except Damaged as error:
+            yield Fault(where, f"version {number}: {error}")
+            return
+        commitment = self._core.committer.commit(
+            keys.commitment, bytes(record.pointer), number, payload
+        )
+        if not any(entry.version == number and entry.commitment == commitment for entry in entries):
+            yield Fault(where, f"version {number} is not what the ledger committed to")
+        if record.category not in self._core.config.categories:
+            yield Fault(where, "its category is not configured any more")
+
+    def _holds(self, where: str, record: RecordRow) -> Iterator[Fault]:
+        rows = self._connection.exec_driver_sql(
+            "SELECT h.version, h.reason, v.slot FROM vault_hold h"
+            " JOIN vault_version v ON v.record_id = h.record_id AND v.number = h.version"
+            " WHERE h.record_id = ?",
+            (record.id,),
+        ).all()
+        if bool(rows) != bool(record.on_hold):
+            yield Fault(where, "its hold and the reason of it do not go together")
+        for version, reason, slot in rows:
+            try:
+                keys: RecordKeys = derive_record_keys(self._tree.key(slot))
+                self._core.cipher.open(keys, bytes(record.pointer), version, reason, Sealed.NOTE)
+            except Damaged as error:
+                yield Fault(where, f"the reason of its hold: {error}")
+
+    def _totals(self, seen_entries: int) -> Iterator[Fault]:
+        known = self._log.head().size + sum(len(entries) for entries in self._pending.values())
+        if seen_entries != known:
+            yield Fault(
+                "records", f"the ledger has {known} entries, the vault's records {seen_entries}"
+            )
+        empty = self._connection.exec_driver_sql(
+            "SELECT count(*) FROM vault_record r WHERE NOT EXISTS"
+            " (SELECT 1 FROM vault_version v WHERE v.record_id = r.id)"
+        ).scalar_one()
+        if empty:
+            yield Fault("records", f"{empty} have no version")

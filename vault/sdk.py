@@ -1,0 +1,374 @@
+"""The vault's face: `from vault import Vault`.
+
+    with Vault.open("hoorn", passphrase) as vault:
+        pointer = vault.put(b'{"naam": "Zoë"}', category="wmo", subject="999990019")
+        assert vault.get(pointer) == b'{"naam": "Zoë"}'
+
+Each call names an actor and a registered purpose, or takes the defaults of the configuration (PU1, P6). A
+`Vault` may be used by several threads. Tested in tests/vault/test_sdk.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Callable, Iterable
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from anchor.evidence import Evidence
+from anchor.job import Anchored, TargetStatus
+from anchor.trust import TrustFile
+from ledger import log as ledger_log
+from ledger.log import Log
+from ledger.note import Note, is_key_name
+from ledger.pointer import format_pointer
+from policy import Decision, Ground
+from vault import checkpointing, erasing, proving, reading, writing
+from vault.auditing import AuditReport, audit
+from vault.clock import Clock, SystemClock
+from vault.config import FILE_NAME, load_config
+from vault.core import DATABASE_FILE, Core
+from vault.database import Database
+from vault.erasing import Erasure
+from vault.errors import ConfigurationError, InvalidInput
+from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
+from vault.keyring import Keyring
+from vault.keytree import KeyTree
+from vault.reading import VersionInfo
+from vault.writing import NewRecord
+
+
+class Vault:
+    """An open vault. Make one with `create`, open one with `open`; use it as a context manager."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def __repr__(self) -> str:
+        return f"Vault({str(self._core.folder)!r})"
+
+    @classmethod
+    def create(cls, folder: str | Path, passphrase: str, *, origin: str | None = None) -> Self:
+        """Make a new vault: configuration, keys, database and ledger.
+
+        Args:
+            folder: does not exist yet, or is empty.
+            passphrase: seals the key files.
+            origin: the ledger's origin line, a schema-less URL; made up at random for None.
+
+        Raises:
+            ConfigurationError: something is in the folder already.
+            InvalidInput: an empty passphrase, or an origin that cannot name a key.
+        """
+        folder = Path(folder)
+        origin = origin or f"datakluis.example/{format_pointer(os.urandom(16))}"
+        if not passphrase:
+            raise InvalidInput("the passphrase is empty")
+        if not is_key_name(origin):
+            raise InvalidInput(f"origin {origin!r} has a space or a plus, or is empty")
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise ConfigurationError(
+                    f"{folder} is not empty: a vault needs a folder of its own"
+                )
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise ConfigurationError(f"{folder} cannot be made: {error.strerror}") from None
+        keyring = Keyring.create(folder, passphrase)
+        database = Database.create(folder / DATABASE_FILE)
+        with database.write() as connection:
+            ledger_log.create(connection, origin)
+            KeyTree.create(connection, keyring.root)
+            head = Log(connection).head()
+        # The configuration comes last: without it, the folder is not yet a vault.
+        template = resources.files("vault").joinpath("template.toml").read_text(encoding="utf-8")
+        (folder / FILE_NAME).write_text(template, encoding="utf-8")
+        config = load_config(folder)
+        core = Core(folder, config, database, keyring, config.actor, SystemClock())
+        core.signer.begin(head.checkpoint())
+        return cls(core)
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        passphrase: str,
+        *,
+        actor: str | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Open a vault.
+
+        Args:
+            folder: of the vault.
+            passphrase: of its key files.
+            actor: who acts when a call names nobody; None takes the configuration's.
+            clock: the system's for None.
+
+        Raises:
+            ConfigurationError, WrongPassphrase, NewerSchema, Damaged: it cannot be opened.
+        """
+        folder = Path(folder)
+        config = load_config(folder)
+        keyring = Keyring(folder, passphrase)
+        database = Database.open(folder / DATABASE_FILE)
+        try:
+            core = Core(
+                folder, config, database, keyring, actor or config.actor, clock or SystemClock()
+            )
+        except BaseException:
+            database.close()
+            raise
+        return cls(core)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; the vault can be used no more."""
+        self._core.close()
+
+    @property
+    def folder(self) -> Path:
+        """Where the vault lies."""
+        return self._core.folder
+
+    @property
+    def origin(self) -> str:
+        """The origin line of the vault's ledger."""
+        return self._core.origin
+
+    def put(
+        self,
+        payload: bytes,
+        *,
+        category: str,
+        subject: str,
+        brondatum: dt.date | None = None,
+        record_date: dt.date | None = None,
+        actor: str | None = None,
+        purpose: str | None = None,
+        wait: bool = False,
+    ) -> str:
+        """Store one record and return its pointer, 26 characters.
+
+        Args:
+            payload: any bytes, at most 8 MiB; given back byte for byte.
+            category: as configured.
+            subject: whom it is about: any text of 1 to 256 bytes in UTF-8.
+            brondatum: the day on which the retention term starts; None while that is unknown.
+            record_date: the day on which the record was made or received; None means today.
+            actor: who stores it.
+            purpose: for which registered purpose.
+            wait: return only when a signed checkpoint includes it, not when it is durable here.
+
+        Raises:
+            InvalidInput: nothing was stored.
+            PurposeRefused: the purpose is not registered.
+            ListNotCarried: the record's date calls for a selection list that is not carried.
+        """
+        record = NewRecord(payload, subject, brondatum, record_date)
+        pointers: list[str] = []
+        self.put_many(
+            [record], category=category, actor=actor, purpose=purpose, on_batch=pointers.extend
+        )
+        if wait:
+            self.checkpoint()
+        return pointers[0]
+
+    def put_many(
+        self,
+        records: Iterable[NewRecord],
+        *,
+        category: str,
+        actor: str | None = None,
+        purpose: str | None = None,
+        on_batch: Callable[[list[str]], None] | None = None,
+    ) -> int:
+        """Store records from a stream, 1,000 in one durable transaction, and return how many.
+
+        Args:
+            records: read as they are needed; memory stays flat.
+            category: of all of them.
+            actor: who stores them.
+            purpose: for which registered purpose.
+            on_batch: given the pointers of each batch once it is durable, in the order of the records.
+
+        Raises:
+            InvalidInput, PurposeRefused, ListNotCarried: as for `put`; earlier batches stay stored.
+        """
+        caller = self._core.caller(actor, purpose)
+        self._core.require_allowed(category, caller.purpose)
+        stored = 0
+        for batch in writing.put_batches(
+            self._core, records, self._core.config.category(category), caller
+        ):
+            stored += len(batch)
+            if on_batch is not None:
+                on_batch(batch)
+        return stored
+
+    def import_jsonl(
+        self,
+        order: ImportOrder,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> ImportReport:
+        """Import a file of JSON lines; the same order after a crash goes on where it stopped.
+
+        Raises:
+            BadLines: the file has bad lines that are not to be skipped; nothing was stored.
+            InvalidInput, PurposeRefused, ListNotCarried: as for `put`.
+            Busy: another process is importing the same file.
+        """
+        caller = self._core.caller(actor, purpose)
+        self._core.require_allowed(order.category, caller.purpose)
+        return run_import(self._core, order, caller, on_progress)
+
+    def get(self, pointer: str, *, actor: str | None = None, purpose: str | None = None) -> bytes:
+        """Return the payload of a record's newest version, byte for byte.
+
+        Raises:
+            NotFound: no record has this pointer.
+            Erased: it was erased.
+            PurposeRefused: its category does not allow the purpose.
+            KeyLost, Damaged: the stored bytes are not what was written.
+        """
+        return reading.get(self._core, pointer, self._core.caller(actor, purpose))
+
+    def history(self, pointer: str) -> list[VersionInfo]:
+        """Return the versions of a record, oldest first; of an erased record too (RE1).
+
+        Raises:
+            NotFound: no record has this pointer.
+        """
+        return reading.history(self._core, pointer)
+
+    def find(self, subject: str) -> list[str]:
+        """Return the pointers of all living records about a subject, oldest first."""
+        return reading.find(self._core, subject)
+
+    def rectify(
+        self,
+        pointer: str,
+        payload: bytes,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> int:
+        """Append a corrected version of a record and return its number (RE1).
+
+        Raises:
+            NotFound, Erased, InvalidInput, PurposeRefused: nothing was changed.
+        """
+        caller = self._core.caller(actor, purpose)
+        return writing.rectify(self._core, pointer, payload, caller)
+
+    def decide(self, pointer: str, ground: Ground) -> Decision:
+        """Return what a request to erase would be answered today; changes nothing.
+
+        Raises:
+            NotFound: no record has this pointer.
+        """
+        return erasing.decide_erasure(self._core, pointer, ground)
+
+    def erase(
+        self,
+        pointer: str,
+        ground: Ground,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> Erasure:
+        """Erase a record where law and policy allow it; all its versions become unreadable at once.
+
+        Raises:
+            NotFound: no record has this pointer.
+            Erased: it was erased before (D2); carries the index of the erasure entry.
+            Refused: it may not be erased; carries the decision with its article. Nothing was changed.
+            Incomplete: the destruction could not be confirmed (ER2).
+        """
+        return erasing.erase(self._core, pointer, ground, self._core.caller(actor, purpose))
+
+    def place_hold(
+        self,
+        pointer: str,
+        reason: str,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> None:
+        """Place a legal hold, which no erasure passes (D3). Releasing it takes two persons (RS4).
+
+        Raises:
+            NotFound, Erased, InvalidInput: nothing was changed.
+        """
+        erasing.place_hold(self._core, pointer, reason, self._core.caller(actor, purpose))
+
+    def checkpoint(self) -> Note:
+        """Turn pending entries into leaves, sign the tree and return the signed note.
+
+        Raises:
+            RolledBack, Forked, SignerStateLost: the database is not the one that was signed last; nothing
+                was signed.
+        """
+        return checkpointing.checkpoint(self._core)
+
+    def anchor(self) -> list[Anchored]:
+        """Sign a checkpoint and anchor it at every configured target."""
+        return proving.run_anchors(self._core)
+
+    def anchor_status(self) -> list[TargetStatus]:
+        """Return how far each anchor target is behind."""
+        return proving.anchor_status(self._core)
+
+    def prove(
+        self,
+        pointer: str,
+        *,
+        version: int | None = None,
+        disclose: bool = False,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> Evidence:
+        """Return evidence that a version of a record is in the ledger; of an erased one too (ER9).
+
+        Args:
+            pointer: of the record.
+            version: from 1; None means the newest.
+            disclose: put the payload and its commitment key into the evidence. Whoever has that file can
+                confirm the payload for ever, so it is recorded.
+            actor: who asks.
+            purpose: for which registered purpose.
+
+        Raises:
+            NotFound: no such record or version.
+            Erased: the payload is to be disclosed but was erased.
+        """
+        caller = self._core.caller(actor, purpose)
+        return proving.prove(self._core, pointer, caller, version, disclose=disclose)
+
+    def trust(self) -> TrustFile:
+        """Return what an auditor needs to verify evidence of this vault."""
+        return proving.trust_file(self._core)
+
+    def audit(self, on_part: Callable[[str], None] | None = None) -> AuditReport:
+        """Check every stored byte against another and report what is wrong.
+
+        Args:
+            on_part: told the name of each part before it is checked.
+        """
+        return audit(self._core, on_part)

@@ -1,0 +1,291 @@
+"""The subject index: finds all records of a person without storing who that is (PR2, PR5).
+
+Subjects are spread over N buckets, 64 to 128 expected in each:
+
+    h = first 8 bytes of SHA-256(subject in UTF-8), big-endian
+    bucket = h mod 2^k if that is below N, else h mod 2^(k-1), where 2^(k-1) < N <= 2^k
+
+N starts at 1 and grows by one when there are more than 128 subjects per bucket: bucket N - 2^(k-1) is split in
+two (linear hashing, Litwin 1980), so N doubles without ever stopping the house. Each bucket has a
+key of 32 bytes in a slot of the key tree, from which
+
+    K_tag || K_seal = HKDF-Expand(bucket key, "datakluis/subject/1", 64 bytes)
+    tag    = first 16 bytes of HMAC-SHA-256(K_tag, subject)
+    sealed = nonce, 12 random bytes || AES-256-GCM(K_seal, nonce, subject) || tag, 16 bytes;
+             associated data = format 0x01 || bucket number, 8 bytes big-endian
+
+When a subject's last record goes, its row goes, its bucket gets a new key in a new slot, the old slot is
+erased, and the others of the bucket are indexed anew. So an old copy of the index confirms nobody who was
+erased, with any key that still lives. Tested in tests/vault/test_subjects.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from sqlalchemy import Connection
+
+from vault.errors import Damaged, InvalidInput
+from vault.keynode import KEY_BYTES
+from vault.keytree import TreeEdit
+
+MAX_SUBJECT_BYTES = 256
+SUBJECTS_PER_BUCKET = 128
+_LABEL = b"datakluis/subject/1"
+_TAG_BYTES = 16
+_NONCE_BYTES = 12
+_FORMAT = b"\x01"
+_SHA256 = hashes.SHA256()
+# SQLite takes at most 999 parameters in old builds.
+_QUERY_PARAMETERS = 500
+
+ReadKey = Callable[[int], bytes]  # slot -> the key in it
+
+
+def encode_subject(subject: str) -> bytes:
+    """Return an identifier's bytes.
+
+    Raises:
+        InvalidInput: empty, longer than 256 bytes in UTF-8, or not encodable. It is not repeated.
+    """
+    try:
+        encoded = subject.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("the subject is not valid Unicode text") from None
+    if not 1 <= len(encoded) <= MAX_SUBJECT_BYTES:
+        raise InvalidInput(f"a subject is 1 to {MAX_SUBJECT_BYTES} bytes, this has {len(encoded)}")
+    return encoded
+
+
+def bucket_of(subject: bytes, buckets: int) -> int:
+    """Return the number of the bucket in which a subject lies.
+
+    Args:
+        subject: its bytes.
+        buckets: N, at least 1.
+    """
+    spread = int.from_bytes(hashlib.sha256(subject).digest()[:8], "big")
+    bits = (buckets - 1).bit_length()
+    number = spread & ((1 << bits) - 1)
+    return number if number < buckets else spread & ((1 << (bits - 1)) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketKeys:
+    """What a bucket's key is expanded to."""
+
+    number: int
+    tag: bytes
+    seal: bytes
+
+    def __repr__(self) -> str:
+        return f"BucketKeys({self.number})"
+
+    @classmethod
+    def derive(cls, number: int, key: bytes) -> BucketKeys:
+        """Expand the 32 bytes of a bucket's slot."""
+        okm = HKDFExpand(_SHA256, 64, _LABEL).derive(key)
+        return cls(number, okm[:32], okm[32:])
+
+    def tag_of(self, subject: bytes) -> bytes:
+        """Return the 16 bytes under which a subject is found."""
+        mac = HMAC(self.tag, _SHA256)
+        mac.update(subject)
+        return mac.finalize()[:_TAG_BYTES]
+
+    def seal_subject(self, subject: bytes) -> bytes:
+        """Return the sealed form of a subject, which re-indexing opens again."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self.seal).encrypt(nonce, subject, self._associated())
+
+    def open_subject(self, sealed: bytes) -> bytes:
+        """Return the subject.
+
+        Raises:
+            Damaged: it was not sealed for this bucket.
+        """
+        nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+        try:
+            return AESGCM(self.seal).decrypt(nonce, body, self._associated())
+        except (InvalidTag, ValueError):
+            raise Damaged(f"a subject row of bucket {self.number} does not open") from None
+
+    def _associated(self) -> bytes:
+        return _FORMAT + self.number.to_bytes(8, "big")
+
+
+class SubjectIndex:
+    """The index as one transaction sees it.
+
+    Args:
+        connection: with a transaction open.
+        read_key: returns the key in a slot, as that transaction sees the tree.
+        known: keys by slot from earlier transactions. A slot is never reused, so what was read from a
+            committed tree stays true; what this transaction makes is added by `adopt`.
+    """
+
+    def __init__(
+        self, connection: Connection, read_key: ReadKey, known: dict[int, BucketKeys]
+    ) -> None:
+        self._connection = connection
+        self._read_key = read_key
+        self._known = known
+        self._made: dict[int, BucketKeys] = {}
+        self._slots: dict[int, int] = {}
+        highest = connection.exec_driver_sql("SELECT max(number) FROM vault_bucket").scalar()
+        self._count = 0 if highest is None else highest + 1
+
+    @property
+    def bucket_count(self) -> int:
+        """N, the number of buckets."""
+        return self._count
+
+    def keys(self, number: int) -> BucketKeys:
+        """Return the keys of a bucket."""
+        slot = self._slot(number)
+        keys = self._made.get(slot) or self._known.get(slot)
+        if keys is None:
+            keys = self._known[slot] = BucketKeys.derive(number, self._read_key(slot))
+        return keys
+
+    def tag(self, subject: bytes) -> bytes:
+        """Return the tag under which a subject is found now."""
+        return self.keys(bucket_of(subject, self._count)).tag_of(subject)
+
+    def find(self, subject: bytes) -> int | None:
+        """Return the id of a subject, or None when no living record is about it."""
+        if not self._count:
+            return None
+        tag = self.tag(subject)
+        return self._ids([tag]).get(tag)
+
+    def adopt(self) -> None:
+        """Keep what this transaction made, once it is committed."""
+        self._known.update(self._made)
+
+    def ensure(self, edit: TreeEdit, subjects: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the id of each subject, adding rows for those that are new.
+
+        Args:
+            edit: of the same transaction, under the writer lock.
+            subjects: may repeat.
+        """
+        if not self._count:
+            self._add_bucket(edit)
+        distinct = list(dict.fromkeys(subjects))
+        self._load_slots({bucket_of(subject, self._count) for subject in distinct})
+        tags = {subject: self.tag(subject) for subject in distinct}
+        known = self._ids(list(tags.values()))
+        missing = [subject for subject, tag in tags.items() if tag not in known]
+        ids = {subject: known[tag] for subject, tag in tags.items() if tag in known}
+        if missing:
+            ids |= self._insert(missing, tags)
+            self._grow(edit)
+        return ids
+
+    def forget(self, edit: TreeEdit, subject_id: int) -> None:
+        """Drop a subject whose last record went, and re-key its bucket."""
+        number = self._connection.exec_driver_sql(
+            "SELECT bucket FROM vault_subject WHERE id = ?", (subject_id,)
+        ).scalar()
+        if number is None:
+            raise Damaged("a record names a subject that the index does not have")
+        self._connection.exec_driver_sql("DELETE FROM vault_subject WHERE id = ?", (subject_id,))
+        self._reindex(edit, number)
+
+    def members(self, number: int) -> list[tuple[int, bytes, bytes]]:
+        """Return (id, tag, sealed) of each subject in a bucket."""
+        rows = self._connection.exec_driver_sql(
+            "SELECT id, tag, sealed FROM vault_subject WHERE bucket = ?", (number,)
+        )
+        return [(row[0], bytes(row[1]), bytes(row[2])) for row in rows]
+
+    def _ids(self, tags: list[bytes]) -> dict[bytes, int]:
+        found: dict[bytes, int] = {}
+        for start in range(0, len(tags), _QUERY_PARAMETERS):
+            some = tags[start : start + _QUERY_PARAMETERS]
+            marks = ",".join("?" * len(some))
+            rows = self._connection.exec_driver_sql(
+                f"SELECT tag, id FROM vault_subject WHERE tag IN ({marks})",  # noqa: S608
+                tuple(some),
+            )
+            found.update((bytes(row[0]), row[1]) for row in rows)
+        return found
+
+    def _insert(self, missing: list[bytes], tags: dict[bytes, bytes]) -> dict[bytes, int]:
+        highest = self._connection.exec_driver_sql("SELECT max(id) FROM vault_subject").scalar()
+        first = (highest or 0) + 1
+        rows = []
+        for offset, subject in enumerate(missing):
+            keys = self.keys(bucket_of(subject, self._count))
+            rows.append((first + offset, keys.number, tags[subject], keys.seal_subject(subject)))
+        self._connection.exec_driver_sql(
+            "INSERT INTO vault_subject (id, bucket, tag, sealed) VALUES (?, ?, ?, ?)", rows
+        )
+        return {subject: first + offset for offset, subject in enumerate(missing)}
+
+    def _grow(self, edit: TreeEdit) -> None:
+        # Highest id instead of a count: it costs nothing, and ids that were freed only delay nobody.
+        subjects = self._connection.exec_driver_sql("SELECT max(id) FROM vault_subject").scalar()
+        while (subjects or 0) > SUBJECTS_PER_BUCKET * self._count:
+            split = self._count - (1 << (self._count.bit_length() - 1))
+            self._add_bucket(edit)
+            self._reindex(edit, split)
+
+    def _add_bucket(self, edit: TreeEdit) -> None:
+        number, slot = self._count, self._fresh_slot(edit, self._count)
+        self._connection.exec_driver_sql(
+            "INSERT INTO vault_bucket (number, slot) VALUES (?, ?)", (number, slot)
+        )
+        self._count += 1
+
+    def _fresh_slot(self, edit: TreeEdit, number: int) -> int:
+        key = os.urandom(KEY_BYTES)
+        slot = edit.add([key])
+        self._slots[number] = slot
+        self._made[slot] = BucketKeys.derive(number, key)
+        return slot
+
+    def _slot(self, number: int) -> int:
+        if number not in self._slots:
+            self._load_slots({number})
+        if number not in self._slots:
+            raise Damaged(f"bucket {number} of the subject index is missing")
+        return self._slots[number]
+
+    def _load_slots(self, numbers: set[int]) -> None:
+        wanted = sorted(numbers - self._slots.keys())
+        for start in range(0, len(wanted), _QUERY_PARAMETERS):
+            some = wanted[start : start + _QUERY_PARAMETERS]
+            marks = ",".join("?" * len(some))
+            rows = self._connection.exec_driver_sql(
+                f"SELECT number, slot FROM vault_bucket WHERE number IN ({marks})",  # noqa: S608
+                tuple(some),
+            )
+            self._slots.update((row[0], row[1]) for row in rows)
+
+    def _reindex(self, edit: TreeEdit, number: int) -> None:
+        """Give a bucket a new key and place its members by today's N."""
+        old_keys, old_slot = self.keys(number), self._slot(number)
+        new_slot = self._fresh_slot(edit, number)
+        edit.erase([old_slot])
+        self._connection.exec_driver_sql(
+            "UPDATE vault_bucket SET slot = ? WHERE number = ?", (new_slot, number)
+        )
+        rows = []
+        for subject_id, _, sealed in self.members(number):
+            subject = old_keys.open_subject(sealed)
+            keys = self.keys(bucket_of(subject, self._count))
+            rows.append((keys.number, keys.tag_of(subject), keys.seal_subject(subject), subject_id))
+        if rows:
+            self._connection.exec_driver_sql(
+                "UPDATE vault_subject SET bucket = ?, tag = ?, sealed = ? WHERE id = ?", rows
+            )
