@@ -8,7 +8,7 @@ class AnchorError(Exception):
 
 
 class BadFile(AnchorError):
-    """A file that this software would not have written: bad input, which says nothing about truth."""
+    """A file that this software would not have written: bad input, not a failed verification."""
 
 
 class OtherOrigin(AnchorError):

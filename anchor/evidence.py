@@ -1,6 +1,7 @@
 """Evidence: one JSON file from which anyone can verify that an entry is in the ledger.
 
-Format "datakluis-evidence/1", schema in anchor/schemas/evidence-1.schema.json. Members, in this order:
+Format "datakluis-evidence/1", schema in anchor/schemas/evidence-1.schema.json. Members, in this
+order:
 
     format     "datakluis-evidence/1"
     entry      the leaf data (ledger/entry.py), lower-case hex
@@ -12,10 +13,10 @@ Format "datakluis-evidence/1", schema in anchor/schemas/evidence-1.schema.json. 
         commitment_key   K_commit, 32 bytes, lower-case hex
         payload          the payload, base64 (RFC 4648 section 4)
 
-The file is written as anchor/strictjson.py says and has one spelling. No digest stands in it: all are
-recomputed. No member only informs: each byte is checked against another or under a signature. Whoever holds
-a file with an opening can confirm the payload for ever, also after the record was erased.
-Tested in tests/anchor/test_evidence.py.
+The file is written as anchor/strictjson.py says and has one spelling. No digest stands in it: all
+are recomputed. No member only informs: each byte is checked against another or under a signature.
+Whoever holds a file with an opening can confirm the payload for ever, also after the record was
+erased. Tested in tests/anchor/test_evidence.py.
 """
 
 from __future__ import annotations

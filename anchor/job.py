@@ -4,9 +4,9 @@
     2. its digest is submitted to each target that has not answered for it
     3. each receipt is stored
 
-A crash after 1 or 2 is repaired by running again: a statement is stored once per checkpoint, and a target
-that has the digest returns the receipt it gave. One anchor covers every checkpoint before it.
-Tested in tests/anchor/test_job.py.
+A crash after 1 or 2 is repaired by running again: a statement is stored once per checkpoint, and a
+target that has the digest returns the receipt it gave. One anchor covers every checkpoint before
+it. Tested in tests/anchor/test_job.py.
 """
 
 from __future__ import annotations

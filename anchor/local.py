@@ -1,10 +1,10 @@
 """The local target: an append-only file of receipts beside the vault. For development only.
 
-It lets the whole way from record to verified evidence run on one machine. Whoever controls the machine can
-write another file, so it convinces nobody outside; every report about it says so. The file is the
-receipts one after another, seven lines each (anchor/receipt.py). An append that a crash cut short leaves an
-incomplete receipt at the end, which was never returned to anybody; the next append removes it.
-Tested in tests/anchor/test_local_target.py.
+It lets the whole way from record to verified evidence run on one machine. Whoever controls the
+machine can write another file, so it convinces nobody outside; every report about it says so. The
+file is the receipts one after another, seven lines each (anchor/receipt.py). An append that a crash
+cut short leaves an incomplete receipt at the end, which was never returned to anybody; the next
+append removes it. Tested in tests/anchor/test_local_target.py.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@
 
     — <origin>/local-anchor <signature, Ed25519>
 
-Each receipt holds the hash of the one before, so their file can only grow. The time is the operator's own
-word: a local receipt proves no date to an outsider. Tested in tests/anchor/test_local_target.py.
+Each receipt holds the hash of the one before, so their file can only grow. The time is the
+operator's own word: a local receipt proves no date to an outsider. Tested in
+tests/anchor/test_local_target.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The anchor statement: the file whose SHA-256 goes to an anchor, and nothing else does (LG3).
 
-It is UTF-8 text: one domain line, then the checkpoint as a signed note that carries the log's own signature
-lines only, in the order of the log's keys:
+It is UTF-8 text: one domain line, then the checkpoint as a signed note that carries the log's own
+signature lines only, in the order of the log's keys:
 
     datakluis/anchor-statement/1
     datakluis.example/hoorn
@@ -10,8 +10,8 @@ lines only, in the order of the log's keys:
 
     — datakluis.example/hoorn hI2DJw…
 
-Cosignatures stay out, so that the digest does not depend on who answered in time. The statement is stored
-before it is submitted. Tested in tests/anchor/test_statement.py.
+Cosignatures stay out, so that the digest does not depend on who answered in time. The statement is
+stored before it is submitted. Tested in tests/anchor/test_statement.py.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class StepResult:
     Attributes:
         step: which.
         state: what became of it.
-        detail: what was found; where it failed, what was expected as well; where it was not checked, what
-            would be needed.
+        detail: what was found; where it failed, what was expected as well; where it was not
+            checked, what would be needed.
     """
 
     step: Step

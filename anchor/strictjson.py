@@ -1,8 +1,8 @@
 """JSON files with one spelling: parse, write again, compare.
 
-A file is accepted only if writing what was read gives the same bytes. So a duplicated key, another order,
-white space, an unknown member, an upper-case digit of hex or a number where a text goes is refused, and no
-byte of a file can change without a reader noticing.
+A file is accepted only if writing what was read gives the same bytes. So a duplicated key, another
+order, white space, an unknown member, an upper-case digit of hex or a number where a text goes is
+refused, and no byte of a file can change without a reader noticing.
 """
 
 from __future__ import annotations

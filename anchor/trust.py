@@ -12,8 +12,9 @@ Format "datakluis-trust/1", schema in anchor/schemas/trust-1.schema.json. Member
         last_size          the largest, or null while it is in use
     local_anchor_keys  C2SP verifier keys of local anchors
 
-Every log key whose range holds the size of a checkpoint must have signed it: a stripped signature line or
-a retired key proves nothing. Written as anchor/strictjson.py says. Tested in tests/anchor/test_trust.py.
+Every log key whose range holds the size of a checkpoint must have signed it: a stripped signature
+line or a retired key proves nothing. Written as anchor/strictjson.py says. Tested in
+tests/anchor/test_trust.py.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@
     6 public-anchor  a public anchor holds the digest
     7 opening        the disclosed key and payload give the commitment in the entry
 
-Steps 2 to 6 must hold for every group of the evidence. A step that has nothing to check is "not checked"
-and says what would be needed. The verdict is "existed in this form", "no later than" only with a public
-anchor; it never says more: that the entry is the only one, the newest, or that it was authorised is not
-proven here. The caller still owes where the trust file came from. Tested in tests/anchor/test_verify.py.
+Steps 2 to 6 must hold for every group of the evidence. A step that has nothing to check is "not
+checked" and says what would be needed. The verdict is "existed in this form", "no later than" only
+with a public anchor; it never says more: that the entry is the only one, the newest, or that it was
+authorised is not proven here. The caller still owes where the trust file came from. Tested in
+tests/anchor/test_verify.py.
 """
 
 from __future__ import annotations

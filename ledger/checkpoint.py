@@ -64,15 +64,14 @@ class Checkpoint:
         Raises:
             Malformed: any other text.
         """
-        lines = text.split("\n", 4)
+        lines = text.split("\n", 3)
         if len(lines) != 4 or lines[3] != "":
             raise Malformed("not a checkpoint of exactly three lines")
         origin, size, encoded_root, _ = lines
         try:
-            checkpoint = cls(origin, parse_decimal(size), decode_base64(encoded_root))
-        except ValueError as error:
+            return cls(origin, parse_decimal(size), decode_base64(encoded_root))
+        except (ValueError, Malformed) as error:
             raise Malformed(f"not a checkpoint: {error}") from error
-        return checkpoint
 
 
 def parse_decimal(text: str) -> int:

@@ -14,8 +14,9 @@ it. All integers are big-endian. Format 1 has two kinds:
     56             (ends here: 56 bytes)
 
 A version entry says: this version of this record existed, under this commitment. A rectification is
-the next version entry of the same pointer (RE1). An erasure entry says: every version of the record up to
-and including this one was erased (ER9); the version entries stay in the tree, so their proofs hold.
+the next version entry of the same pointer (RE1). An erasure entry says: every version of the record
+up to and including this one was erased (ER9); the version entries stay in the tree, so their proofs
+hold.
 
 Example, version 1 of pointer 00112233445566778899aabbccddeeff under the commitment aa…aa:
 

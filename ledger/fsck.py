@@ -1,8 +1,8 @@
 """fsck: recomputes the whole ledger from its entries and compares everything else with that.
 
-The entries are the truth; positions, tiles, head and checkpoints are derived. It shares no code with the
-integrator and the proof makers beyond the two hash functions of RFC 6962, so it is also the tests' oracle.
-Memory stays flat: bundles are read one after another.
+The entries are the truth; positions, tiles, head and checkpoints are derived. It shares no code
+with the integrator and the proof makers beyond the two hash functions of RFC 6962, so it is also
+the tests' oracle. Memory stays flat: bundles are read one after another.
 
     1 bundles      each parses, each entry parses, none but the last is partial
     2 positions    each entry is found under its pointer, and none is that has no entry
@@ -219,7 +219,7 @@ def _digest(hashes: bytes) -> bytes:
 
 
 def _mth(hashes: list[bytes]) -> bytes:
-    """RFC 6962 section 2.1 over hashes of equally full subtrees, the last of which may be smaller."""
+    """RFC 6962 section 2.1 over hashes of equally full subtrees; the last may be smaller."""
     if len(hashes) == 1:
         return hashes[0]
     split = 1 << (len(hashes) - 1).bit_length() - 1

@@ -1,10 +1,10 @@
 """The integrator: turns pending entries into leaves.
 
-It takes the oldest pending entries, permutes them at random, keeping the order of the entries of one
-pointer, and appends them to bundles, tiles, positions and head in the caller's transaction. So
+It takes the oldest pending entries, permutes them at random, keeping the order of the entries of
+one pointer, and appends them to bundles, tiles, positions and head in the caller's transaction. So
 neighbours in the log say nothing about persons (PR5), and a crash leaves either all of a batch or
-none of it. The permutation hides an order only within a batch: a batch of one hides nothing.
-Tested in tests/ledger/test_integrator.py.
+none of it. The permutation hides an order only within a batch: a batch of one hides nothing. Tested
+in tests/ledger/test_integrator.py.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ BATCH_ENTRIES = 65_536
 def integrate(connection: Connection) -> int:
     """Turn up to `BATCH_ENTRIES` pending entries into leaves.
 
-    The caller holds the writer lock and commits; it calls again until fewer than `BATCH_ENTRIES` are
-    returned.
+    The caller holds the writer lock and commits; it calls again until fewer than `BATCH_ENTRIES`
+    are returned.
 
     Returns:
         How many leaves were appended.

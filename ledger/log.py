@@ -1,10 +1,9 @@
 """The log as it lies in the database: head, tiles, bundles, positions and proofs.
 
-Tiles and entry bundles follow C2SP tlog-tiles; a tile or bundle that is not full grows in place, and
-each earlier, narrower state of it is a prefix of what is stored. Everything here only reads; the
-integrator writes. A `Log` sees what its connection's transaction sees, so a caller who wants one
-consistent picture opens one read transaction around it.
-Tested in tests/ledger/test_log.py.
+Tiles and entry bundles follow C2SP tlog-tiles; a tile or bundle that is not full grows in place,
+and each earlier, narrower state of it is a prefix of what is stored. Everything here only reads;
+the integrator writes. A `Log` sees what its connection's transaction sees, so a caller who wants
+one consistent picture opens one read transaction around it. Tested in tests/ledger/test_log.py.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class Note:
             # Splitting one line too many is enough to see that there are too many.
             found = lines.removesuffix("\n").split("\n", MAX_SIGNATURES)
             note = cls(text + "\n", tuple(_parse_line(line) for line in found))
-        except ValueError as error:
+        except (ValueError, Malformed) as error:
             raise Malformed(f"not a signed note: {error}") from error
         if not separator or note.format().encode() != data:
             raise Malformed("not a signed note: it would be written otherwise")
@@ -273,7 +273,7 @@ def _parse_line(line: str) -> SignatureLine:
 
 def _require_key_name(name: str) -> None:
     if not is_key_name(name):
-        raise ValueError(f"{name!r} is not a key name")
+        raise ValueError("a key name that is empty or has a space, a control character or a plus")
 
 
 def _require_text(text: str) -> None:

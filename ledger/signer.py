@@ -2,8 +2,8 @@
 
 A log must never sign two checkpoints of which one does not extend the other (C2SP tlog-checkpoint).
 The database cannot be trusted with that, since an older copy of it may be restored. So the signer
-keeps its last checkpoint in a folder of its own, compares the database against it under a file lock, and
-replaces it before the new signature leaves:
+keeps its last checkpoint in a folder of its own, compares the database against it under a file
+lock, and replaces it before the new signature leaves:
 
     1. lock the folder; read the last signed checkpoint
     2. the database's tree must reproduce it: not smaller (`RolledBack`), not different (`Forked`)

@@ -152,7 +152,7 @@ def parse_bundle(data: bytes) -> list[bytes]:
             raise Malformed(f"an entry bundle of more than {TILE_WIDTH} entries")
         start = position + 2
         position = start + int.from_bytes(data[position:start], "big")
-        if start > len(data) or position > len(data):
+        if position > len(data):
             raise Malformed(f"an entry bundle that breaks off in entry {len(entries)}")
         entries.append(data[start:position])
     return entries

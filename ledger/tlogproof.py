@@ -94,14 +94,15 @@ class LogProof:
             raise Malformed(f"a log proof of {len(data)} bytes")
         head, _, note = data.partition(b"\n\n")
         try:
-            magic, index, *hashes = head.decode("ascii").split("\n")
+            _, _, rest = head.decode("ascii").partition("\n")
+            index, *hashes = rest.split("\n")
             proof = cls(
                 parse_decimal(index.removeprefix(_INDEX)),
                 tuple(map(decode_base64, hashes)),
                 Note.parse(note),
             )
-        except ValueError as error:
+        except (ValueError, Malformed) as error:
             raise Malformed(f"not a log proof: {error}") from error
-        if magic != _MAGIC or proof.format().encode() != data:
+        if proof.format().encode() != data:
             raise Malformed("not a log proof: it would be written otherwise")
         return proof

@@ -1,27 +1,37 @@
-"""The SDK: encrypted records, their keys and the operations on them."""
+"""The SDK: encrypted records, their keys and the operations on them.
 
-from policy import Decision, DecisionCode, Ground, Outcome
-from vault.erasing import Erasure
-from vault.errors import (
-    Busy,
-    ConfigurationError,
-    Damaged,
-    Erased,
-    Incomplete,
-    InvalidInput,
-    KeyLost,
-    NewerSchema,
-    NotFound,
-    PurposeRefused,
-    Refused,
-    TreeMoved,
-    VaultError,
-    WrongPassphrase,
-)
-from vault.importing import BadLines, ImportOrder, ImportReport
-from vault.reading import VersionInfo
-from vault.sdk import Vault
-from vault.writing import NewRecord
+Names are loaded when they are first used, so that reading an error type or verifying evidence does not
+load the database and the ciphers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from policy import Decision, DecisionCode, Ground, Outcome
+    from vault.erasing import Erasure
+    from vault.errors import (
+        Busy,
+        ConfigurationError,
+        Damaged,
+        Erased,
+        Incomplete,
+        InvalidInput,
+        KeyLost,
+        NewerSchema,
+        NotFound,
+        PurposeRefused,
+        Refused,
+        TreeMoved,
+        VaultError,
+        WrongPassphrase,
+    )
+    from vault.importing import BadLines, ImportOrder, ImportReport
+    from vault.reading import VersionInfo
+    from vault.sdk import Vault
+    from vault.writing import NewRecord
 
 __all__ = [
     "BadLines",
@@ -50,3 +60,19 @@ __all__ = [
     "VersionInfo",
     "WrongPassphrase",
 ]
+
+_HOMES = {
+    "policy": ("Decision", "DecisionCode", "Ground", "Outcome"),
+    "vault.erasing": ("Erasure",),
+    "vault.importing": ("BadLines", "ImportOrder", "ImportReport"),
+    "vault.reading": ("VersionInfo",),
+    "vault.sdk": ("Vault",),
+    "vault.writing": ("NewRecord",),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'vault' has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), "vault.errors")
+    return getattr(import_module(home), name)

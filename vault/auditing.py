@@ -2,13 +2,13 @@
 
 Nothing comes from a cache. The parts, in order; each names its faults and the next goes on:
 
-    database      SQLite's own check of its pages, and foreign keys
-    ledger        ledger/fsck.py: recomputed from the entries
-    key tree      each node opens; each slot is used as its owner says; a live owner without a key is LOST
-    records       each blob opens, matches its commitment in the ledger, and each row its tag
-    tombstones    each erased record has its erasure entry, and nothing else is left of it
-    subjects      each subject row opens, lies in its bucket, and is somebody's
-    anchors       anchor/check.py
+    database   SQLite's own check of its pages, and foreign keys
+    ledger     ledger/fsck.py: recomputed from the entries
+    key tree   vault/tree_audit.py: each node opens, each slot is used as its owner says
+    records    vault/records_audit.py: each blob opens and matches its commitment in the ledger,
+               each row its tag; of an erased record only a tombstone and its entries are left
+    subjects   vault/subjects_audit.py: each subject row opens and lies where it would be found
+    anchors    anchor/check.py
 
 Tested in tests/vault/test_audit.py and tests/vault/test_tamper.py.
 """

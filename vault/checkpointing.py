@@ -1,12 +1,13 @@
 """Integrating pending entries and signing checkpoints.
 
     1. under the writer lock: the database must reproduce what the signer signed last
-    2. in the same transaction: up to 65,536 pending entries become leaves; commit; repeat until none waits
-    3. under the writer lock: sign the committed head, the signer remembering it first; store the note; commit
+    2. in the same transaction: up to 65,536 pending entries become leaves; commit; until none waits
+    3. under the writer lock: sign the committed head, the signer remembering it first; store the
+       note; commit
 
-A crash between any two steps is repaired by running them again: integrated leaves stay, and a note that was
-signed but not stored is returned by the signer once more. A restored older copy of the database stops at
-step 1, before it could become another history.
+A crash between any two steps is repaired by running them again: integrated leaves stay, and a note
+that was signed but not stored is returned by the signer once more. A restored older copy of the
+database stops at step 1, before it could become another history.
 """
 
 from __future__ import annotations

@@ -2,15 +2,15 @@
 
     K_enc || K_commit || K_row = HKDF-Expand(slot key, "datakluis/record/1", 96 bytes)   RFC 5869
 
-    blob = suite 0x01 || nonce, 12 random bytes || AES-256-GCM(K_enc, nonce, payload) || tag, 16 bytes
+    blob = suite 0x01 || nonce, 12 random bytes || AES-256-GCM(K_enc, nonce, payload) || tag, 16
 
 with the associated data, 39 bytes:
 
-    format 0x01 || suite 0x01 || tenant, 16 bytes || pointer, 16 bytes || version, 4 bytes || group, 1 byte
+    format 0x01 || suite 0x01 || tenant, 16 || pointer, 16 || version, 4 || group, 1 byte
 
-so a blob opens in its own place only. Each record version has a slot of its own, so the same payload
-gives other bytes each time. A note about a record, such as the reason of a hold, is sealed likewise
-under K_enc with 0x02 as its format byte.
+so a blob opens in its own place only. Each record version has a slot of its own, so the same
+payload gives other bytes each time. A note about a record, such as the reason of a hold, is sealed
+likewise under K_enc with 0x02 as its format byte.
 
 K_row authenticates what the database says of the record beside its payload: the row tag is
 HMAC-SHA-256(K_row, rows' fields, each with a length of two bytes before it), cut to 16 bytes. It is

@@ -1,8 +1,9 @@
 """What every operation on an open vault shares: folder, configuration, database, keys and clock.
 
-`Core.change` is the one way to write: a transaction under the writer lock together with an edit of the key
-tree and the subject index as that transaction sees them. Records, key nodes and pending entries become
-durable at once or not at all (P5); the caches take the change over only after the commit.
+`Core.change` is the one way to write: a transaction under the writer lock together with an edit of
+the key tree and the subject index as that transaction sees them. Records, key nodes and pending
+entries become durable at once or not at all (P5); the caches take the change over only after the
+commit.
 """
 
 from __future__ import annotations

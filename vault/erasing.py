@@ -1,10 +1,10 @@
 """Erasing records: decide, destroy, confirm (ER1, ER3, ER9).
 
-An erasure is one transaction: the slots of all versions are zeroed and their paths re-keyed, bodies and
-notes go, the subject's row goes with its last record, the erasure entry becomes pending. Then the stored
-bytes are read back through nothing that was cached. From the moment that `erase` returns, the live system
-cannot decrypt the record. Copies of the database that were made before can, for whoever also has the root
-key of their generation: this module does not claim more.
+An erasure is one transaction: the slots of all versions are zeroed and their paths re-keyed, bodies
+and notes go, the subject's row goes with its last record, the erasure entry becomes pending. Then
+the stored bytes are read back through nothing that was cached. From the moment that `erase`
+returns, the live system cannot decrypt the record. Copies of the database that were made before
+can, for whoever also has the root key of their generation: this module does not claim more.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def _destroy(
 
 
 def _forget_import(change: Change, import_id: int) -> None:
-    # The run's tag could confirm a guess at the whole file, so it dies with the first of its records.
+    # The run's tag could confirm a guess at the whole file, so it dies with the first of its
+    # records.
     slot = change.connection.exec_driver_sql(
         "SELECT slot FROM vault_import WHERE id = ?", (import_id,)
     ).scalar()

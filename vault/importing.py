@@ -1,13 +1,13 @@
 """Bulk import of JSON lines: validated as a whole, durable by batch, resumable.
 
-The whole file is read twice. The first time every line is checked and the file's digest taken; one bad line
-stops it with nothing stored, unless bad lines are to be skipped. The second time records are stored in batches of
-1,000, and each transaction also notes how many lines are done. The same command after a crash finds that note
-and goes on behind it, so nothing is doubled.
+The whole file is read twice. The first time every line is checked and the file's digest taken; one
+bad line stops it with nothing stored, unless bad lines are to be skipped. The second time records
+are stored in batches of 1,000, and each transaction also notes how many lines are done. The same
+command after a crash finds that note and goes on behind it, so nothing is doubled.
 
-The note is found by a tag: HMAC-SHA-256, under a key of its own in the key tree, over the file's digest and the
-command's other arguments. The tag could confirm a guess at the whole file, so it and its key go when the first of
-the run's records is erased. Tested in tests/vault/test_importing.py.
+The note is found by a tag: HMAC-SHA-256, under a key of its own in the key tree, over the file's
+digest and the command's other arguments. The tag could confirm a guess at the whole file, so it and
+its key go when the first of the run's records is erased. Tested in tests/vault/test_importing.py.
 """
 
 from __future__ import annotations
@@ -146,13 +146,13 @@ class _Run:
         self._last_line = 0
         with core.database.read() as connection:
             read_key = core.read_key(connection)
-            found = None
+            found: tuple[int | None, int] = (None, 0)
             for run_id, slot, tag, lines_done in connection.exec_driver_sql(
                 "SELECT id, slot, tag, lines_done FROM vault_import"
             ):
                 if hmac.compare_digest(self._tag(read_key(slot)), bytes(tag)):
                     found = (run_id, lines_done)
-        self._id, self.lines_done = found or (None, 0)
+        self._id, self.lines_done = found
 
     def records(self, order: ImportOrder, field: SubjectField) -> Iterator[NewRecord]:
         """Yield the records behind the lines that are done."""
@@ -165,7 +165,7 @@ class _Run:
             elif not order.skip_bad:
                 raise BadLines(order.path, [line])
 
-    def note(self, change: Change, _: int) -> int:
+    def note(self, change: Change) -> int:
         """Note in the batch's own transaction how far the import is, and return its id."""
         if self._id is None:
             self._id = self._begin(change)
@@ -175,8 +175,8 @@ class _Run:
         )
         if moved.rowcount != 1:
             raise Busy(
-                f"this import stopped behind line {self.lines_done}: another process goes on with it,"
-                " or one of its records was erased meanwhile"
+                f"this import stopped behind line {self.lines_done}: another process goes on with"
+                " it, or one of its records was erased meanwhile"
             )
         self.lines_done = self._last_line
         return self._id

@@ -1,9 +1,9 @@
 """Reading a file of JSON lines strictly: which lines are records, and which are bad and why.
 
-A line is a record when it is UTF-8, one JSON text (RFC 8259) without duplicated keys, NaN or infinity, at most
-8 MiB, and its subject field (an RFC 6901 JSON Pointer) leads to a string of 1 to 256 bytes. The payload is the
-line's bytes without the newline. Reasons never repeat what a line holds.
-Tested in tests/vault/test_jsonlines.py.
+A line is a record when it is UTF-8, one JSON text (RFC 8259) without duplicated keys, NaN or
+infinity, at most 8 MiB, and its subject field (an RFC 6901 JSON Pointer) leads to a string of 1 to
+256 bytes. The payload is the line's bytes without the newline. Reasons never repeat what a line
+holds. Tested in tests/vault/test_jsonlines.py.
 """
 
 from __future__ import annotations

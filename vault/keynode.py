@@ -1,13 +1,14 @@
 """One node of the key tree: 256 slots, sealed as a whole.
 
-A node's plaintext is 8,448 bytes: 256 state bytes, then 256 slots of 32 bytes. In a leaf node a slot
-holds a key that the vault uses; in an inner node it holds the key of the child at that position.
+A node's plaintext is 8,448 bytes: 256 state bytes, then 256 slots of 32 bytes. In a leaf node a
+slot holds a key that the vault uses; in an inner node it holds the key of the child at that
+position.
 
-    sealed node = nonce, 12 random bytes || AES-256-GCM-SIV(node key, nonce, plaintext) || tag, 16 bytes
+    sealed node = nonce, 12 random bytes || AES-256-GCM-SIV(node key, nonce, plaintext) || tag, 16
     associated data = format 0x01 || tenant, 16 bytes || level, 1 byte || index, 4 bytes
 
-AES-GCM-SIV (RFC 8452) since a node is sealed many times under one key. A slot goes from free to live or
-permanent and from live to erased, never back. Pure. Tested in tests/vault/test_keynode.py.
+AES-GCM-SIV (RFC 8452) since a node is sealed many times under one key. A slot goes from free to
+live or permanent and from live to erased, never back. Pure. Tested in tests/vault/test_keynode.py.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     signer/log.key       the ledger's Ed25519 seed; `signer/` also remembers what was signed last
     signer/anchor.key    the Ed25519 seed with which the local anchor signs its receipts
 
-Each is sealed under the vault's passphrase. Opening one costs an Argon2id run, so a read does not open the
-signing keys. `signer/` belongs in no backup: a copy of it could sign a second history.
+Each is sealed under the vault's passphrase. Opening one costs an Argon2id run, so a read does not
+open the signing keys. `signer/` belongs in no backup: a copy of it could sign a second history.
 """
 
 from __future__ import annotations

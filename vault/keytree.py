@@ -1,22 +1,24 @@
 """The key tree: why an erased key does not come back with a backup.
 
-Keys lie in a tree of sealed nodes (vault/keynode.py; Boneh & Lipton 1996; Reardon, Basin & Capkun 2013).
-A slot is a number of four bytes, and each byte is a step from the root to the leaf that holds the key:
+Keys lie in a tree of sealed nodes (vault/keynode.py; Boneh & Lipton 1996; Reardon, Basin & Capkun
+2013). A slot is a number of four bytes, and each byte is a step from the root to the leaf that
+holds the key:
 
     level 3   the root node, sealed by the epoch key of the tree's generation
     level 2   node number slot >> 24, its key in slot (slot >> 24) & 255 of the root
     level 1   node number slot >> 16, its key in its parent likewise
     level 0   node number slot >> 8, a leaf: 256 keys
 
-Adding keys re-seals the leaf under its key. Erasing a key zeroes its slot and gives every node on the path
-a fresh key, up to the root, which is sealed anew by the epoch key: whoever holds the new tree and any old
-node cannot reach the erased key without an old root node and the epoch key of that generation.
+Adding keys re-seals the leaf under its key. Erasing a key zeroes its slot and gives every node on
+the path a fresh key, up to the root, which is sealed anew by the epoch key: whoever holds the new
+tree and any old node cannot reach the erased key without an old root node and the epoch key of that
+generation.
 
 Every change is one transaction under the writer lock that ends in a compare-and-swap on
-(generation, sequence). Opened nodes are cached, and the cache counts only for the sequence that is read in
-the same snapshot: whoever finds another one drops it. So a process that slept through another's erasure
-neither serves the erased key nor seals it back.
-Tested in tests/vault/test_keytree.py and tests/vault/test_two_writers.py.
+(generation, sequence). Opened nodes are cached, and the cache counts only for the sequence that is
+read in the same snapshot: whoever finds another one drops it. So a process that slept through
+another's erasure neither serves the erased key nor seals it back. Tested in
+tests/vault/test_keytree.py and tests/vault/test_two_writers.py.
 """
 
 from __future__ import annotations

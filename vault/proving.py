@@ -18,7 +18,7 @@ from ledger.tlogproof import LogProof
 from vault.checkpointing import checkpoint
 from vault.cipher import RecordKeys, derive_record_keys
 from vault.core import Caller, Core
-from vault.errors import NotFound
+from vault.errors import Damaged, NotFound
 from vault.reading import erased_error, version_leaves
 from vault.records import Action, RecordRow, load_record
 
@@ -77,18 +77,17 @@ def prove(
 
 
 def _group(core: Core, log: Log, leaf: int) -> Group:
-    """Return the proof against the oldest anchored checkpoint, or the newest one if none is anchored."""
+    """Return the proof against the oldest anchored checkpoint, or the newest if there is none."""
     anchored = job.anchored_statement(log.connection, leaf)
-    if anchored is None:
-        note = log.latest_checkpoint()
-        if note is None:
-            raise NotFound("the ledger has no checkpoint")
-        statement, receipts = AnchorStatement.of(note, [core.signer.verifier]), ()
+    if anchored is not None:
+        statement = AnchorStatement.parse(anchored[0])
+        receipts = tuple(LocalReceipt.parse(receipt) for _, receipt in anchored[1])
     else:
-        text, pairs = anchored
-        statement = AnchorStatement.parse(text)
-        receipts = tuple(LocalReceipt.parse(receipt) for _, receipt in pairs)
-        note = statement.note
+        latest = log.latest_checkpoint()
+        if latest is None:
+            raise Damaged("the ledger has no checkpoint, though one was signed")
+        statement, receipts = AnchorStatement.of(latest, [core.signer.verifier]), ()
+    note = statement.note
     size = Checkpoint.parse(note.text).size
     proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note)
     return Group(proof, statement, receipts)

@@ -138,6 +138,14 @@ def erasure_leaf(log: Log, pointer: bytes) -> int | None:
     return None
 
 
+def erasure_index(core: Core, pointer_text: str) -> int | None:
+    """Return the leaf of a record's erasure entry, or None while there is none."""
+    pointer = parse_pointer(pointer_text)
+    with core.database.read() as connection:
+        load_record(connection, pointer)
+        return erasure_leaf(Log(connection), pointer)
+
+
 def erased_error(connection: Connection, record: RecordRow) -> Erased:
     """Return the error that says when a record was erased and where the ledger says so."""
     at = connection.exec_driver_sql(

@@ -1,8 +1,8 @@
 """Rows of records and their versions: what the vault stores beside keys and ledger.
 
-`RecordRow.fields` is what the row tag authenticates (vault/cipher.py), in this order: pointer, number of
-the newest version (4 bytes), category, record date, brondatum (ISO 8601, empty where unknown), subject row
-(8 bytes), hold (1 byte).
+`RecordRow.fields` is what the row tag authenticates (vault/cipher.py), in this order: pointer,
+number of the newest version (4 bytes), category, record date, brondatum (ISO 8601, empty where
+unknown), subject row (8 bytes), hold (1 byte).
 """
 
 from __future__ import annotations

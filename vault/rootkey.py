@@ -1,8 +1,8 @@
 """Root keys: what wraps the epoch key of a generation.
 
-A provider is asked once per generation and process. The embedded one keeps the root key in a key file
-under a passphrase: enough for one machine, and a copied file with its passphrase is that generation for
-ever, which no software can undo.
+A provider is asked once per generation and process. The embedded one keeps the root key in a key
+file under a passphrase: enough for one machine, and a copied file with its passphrase is that
+generation for ever, which no software can undo.
 
     wrapped epoch key = nonce, 12 random bytes || AES-256-GCM-SIV(root key, nonce, epoch key) || tag
     associated data = "datakluis/epoch/1" || tenant, 16 bytes || generation, 8 bytes big-endian

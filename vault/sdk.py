@@ -4,8 +4,8 @@
         pointer = vault.put(b'{"naam": "Zoë"}', category="wmo", subject="999990019")
         assert vault.get(pointer) == b'{"naam": "Zoë"}'
 
-Each call names an actor and a registered purpose, or takes the defaults of the configuration (PU1, P6). A
-`Vault` may be used by several threads. Tested in tests/vault/test_sdk.py.
+Each call names an actor and a registered purpose, or takes the defaults of the configuration (PU1,
+P6). A `Vault` may be used by several threads. Tested in tests/vault/test_sdk.py.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ class Vault:
             category: of all of them.
             actor: who stores them.
             purpose: for which registered purpose.
-            on_batch: given the pointers of each batch once it is durable, in the order of the records.
+            on_batch: given the pointers of each batch once it is durable, in the order of the
+                records.
 
         Raises:
             InvalidInput, PurposeRefused, ListNotCarried: as for `put`; earlier batches stay stored.
@@ -298,10 +299,19 @@ class Vault:
         Raises:
             NotFound: no record has this pointer.
             Erased: it was erased before (D2); carries the index of the erasure entry.
-            Refused: it may not be erased; carries the decision with its article. Nothing was changed.
+            Refused: it may not be erased; carries the decision with its article. Nothing was
+                changed.
             Incomplete: the destruction could not be confirmed (ER2).
         """
         return erasing.erase(self._core, pointer, ground, self._core.caller(actor, purpose))
+
+    def erasure_index(self, pointer: str) -> int | None:
+        """Return the leaf of a record's erasure entry, or None while there is none.
+
+        Raises:
+            NotFound: no record has this pointer.
+        """
+        return reading.erasure_index(self._core, pointer)
 
     def place_hold(
         self,
@@ -322,8 +332,8 @@ class Vault:
         """Turn pending entries into leaves, sign the tree and return the signed note.
 
         Raises:
-            RolledBack, Forked, SignerStateLost: the database is not the one that was signed last; nothing
-                was signed.
+            RolledBack, Forked, SignerStateLost: the database is not the one that was signed last;
+                nothing was signed.
         """
         return checkpointing.checkpoint(self._core)
 
@@ -349,8 +359,8 @@ class Vault:
         Args:
             pointer: of the record.
             version: from 1; None means the newest.
-            disclose: put the payload and its commitment key into the evidence. Whoever has that file can
-                confirm the payload for ever, so it is recorded.
+            disclose: put the payload and its commitment key into the evidence. Whoever has that
+                file can confirm the payload for ever, so it is recorded.
             actor: who asks.
             purpose: for which registered purpose.
 

@@ -5,18 +5,18 @@ Subjects are spread over N buckets, 64 to 128 expected in each:
     h = first 8 bytes of SHA-256(subject in UTF-8), big-endian
     bucket = h mod 2^k if that is below N, else h mod 2^(k-1), where 2^(k-1) < N <= 2^k
 
-N starts at 1 and grows by one when there are more than 128 subjects per bucket: bucket N - 2^(k-1) is split in
-two (linear hashing, Litwin 1980), so N doubles without ever stopping the house. Each bucket has a
-key of 32 bytes in a slot of the key tree, from which
+N starts at 1 and grows by one when there are more than 128 subjects per bucket: bucket N - 2^(k-1)
+is split in two (linear hashing, Litwin 1980), so N doubles without ever stopping the house. Each
+bucket has a key of 32 bytes in a slot of the key tree, from which
 
     K_tag || K_seal = HKDF-Expand(bucket key, "datakluis/subject/1", 64 bytes)
     tag    = first 16 bytes of HMAC-SHA-256(K_tag, subject)
     sealed = nonce, 12 random bytes || AES-256-GCM(K_seal, nonce, subject) || tag, 16 bytes;
              associated data = format 0x01 || bucket number, 8 bytes big-endian
 
-When a subject's last record goes, its row goes, its bucket gets a new key in a new slot, the old slot is
-erased, and the others of the bucket are indexed anew. So an old copy of the index confirms nobody who was
-erased, with any key that still lives. Tested in tests/vault/test_subjects.py.
+When a subject's last record goes, its row goes, its bucket gets a new key in a new slot, the old
+slot is erased, and the others of the bucket are indexed anew. So an old copy of the index confirms
+nobody who was erased, with any key that still lives. Tested in tests/vault/test_subjects.py.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class SubjectIndex:
     Args:
         connection: with a transaction open.
         read_key: returns the key in a slot, as that transaction sees the tree.
-        known: keys by slot from earlier transactions. A slot is never reused, so what was read from a
-            committed tree stays true; what this transaction makes is added by `adopt`.
+        known: keys by slot from earlier transactions. A slot is never reused, so what was read from
+            a committed tree stays true; what this transaction makes is added by `adopt`.
     """
 
     def __init__(
@@ -233,7 +233,8 @@ class SubjectIndex:
         return {subject: first + offset for offset, subject in enumerate(missing)}
 
     def _grow(self, edit: TreeEdit) -> None:
-        # Highest id instead of a count: it costs nothing, and ids that were freed only delay nobody.
+        # Highest id instead of a count: it costs nothing, and ids that were freed only delay
+        # nobody.
         subjects = self._connection.exec_driver_sql("SELECT max(id) FROM vault_subject").scalar()
         while (subjects or 0) > SUBJECTS_PER_BUCKET * self._count:
             split = self._count - (1 << (self._count.bit_length() - 1))

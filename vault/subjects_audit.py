@@ -16,8 +16,9 @@ from vault.tree_audit import TreeAudit
 def audit_subjects(core: Core, connection: Connection, tree: TreeAudit) -> Iterator[Fault]:
     """Yield what is wrong with the subject index.
 
-    Each row must open under its bucket's key, lie in the bucket that its subject belongs to, be found under its
-    tag, and be the subject of at least one living record; each living record must have a subject.
+    Each row must open under its bucket's key, lie in the bucket that its subject belongs to, be
+    found under its tag, and be the subject of at least one living record; each living record must
+    have a subject.
     """
     # Keys from stored bytes, not from what this process remembers.
     index = SubjectIndex(connection, tree.key, {})

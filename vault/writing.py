@@ -1,8 +1,8 @@
 """Putting and rectifying records.
 
-A record is prepared without the writer lock: keys, blob, commitment and entry need nothing that the lock
-protects. Under the lock it gets its slot and row ids, and record, key node and pending entry become
-durable in one transaction.
+A record is prepared without the writer lock: keys, blob, commitment and entry need nothing that the
+lock protects. Under the lock it gets its slot and row ids, and record, key node and pending entry
+become durable in one transaction.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def put_batches(
     records: Iterable[NewRecord],
     category: RecordCategory,
     caller: Caller,
-    before_commit: Callable[[Change, int], int | None] | None = None,
+    before_commit: Callable[[Change], int] | None = None,
 ) -> Iterator[list[str]]:
     """Store records in batches of at most 1,000, each durable when its pointers are yielded.
 
@@ -79,15 +79,15 @@ def put_batches(
         records: read as they are needed.
         category: of all of them.
         caller: who stores them and why.
-        before_commit: called inside each transaction with the number of records in it; returns the id of
-            the import run that they belong to, or None.
+        before_commit: called inside each transaction; returns the id of the import run to which
+            its records belong.
     """
     today = core.clock.today()
     prepare = _Preparer(core, category, today)
     for batch in _batched(records):
         prepared = prepare(batch)
         with core.change() as change:
-            import_id = before_commit(change, len(batch)) if before_commit else None
+            import_id = before_commit(change) if before_commit else None
             _insert(core, change, prepared, category.name, caller, import_id)
         yield [format_pointer(one.pointer) for one in prepared]
 
@@ -147,7 +147,8 @@ class _Preparer:
         _check_payload(payload)
         record_date = record.record_date or self._today
         if record_date not in self._lawful_dates:
-            # Refuses a record whose selection list is not carried, before anything is stored (ST1, ST2).
+            # Refuses a record whose selection list is not carried, before anything is stored (ST1,
+            # ST2).
             retention_rule(self._category, record_date)
             self._lawful_dates.add(record_date)
         pointer = randomness[:POINTER_BYTES]

@@ -33,8 +33,14 @@ def _id(name: str = "id", *, counted: bool = True) -> Column[int]:
     return Column(name, _Int64, primary_key=True, autoincrement="auto" if counted else False)
 
 
-def _int(name: str, *constraints: ForeignKey, nullable: bool = False, **more: bool) -> Column[int]:
-    return Column(name, _Int64, *constraints, nullable=nullable, **more)
+def _int(
+    name: str,
+    *constraints: ForeignKey,
+    nullable: bool = False,
+    unique: bool | None = None,
+    index: bool | None = None,
+) -> Column[int]:
+    return Column(name, _Int64, *constraints, nullable=nullable, unique=unique, index=index)
 
 
 def _text(name: str, *, nullable: bool = False) -> Column[str]:

@@ -1,0 +1,164 @@
+"""The command `kluis`: parse, call, print. Errors become one line and an exit code.
+
+Commands are loaded when they are used, so that `kluis --help` answers at once. Exit codes are in
+commands/exitcodes.py. Tested in tests/test_cli.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from commands.context import Context
+
+# Name, module, attribute and the first line of the help; a test compares the last with the command.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": ("making", "init", "Make a vault: configuration, keys, database and ledger."),
+    "import": ("importing", "import_", "Import a file of JSON lines, one record each."),
+    "put": ("records", "put", "Store one record and print its pointer, alone."),
+    "get": ("records", "get", "Print the payload of a record, byte for byte."),
+    "history": (
+        "records",
+        "history",
+        "Print the versions of a record: when, by whom, and where the ledger says so.",
+    ),
+    "find": (
+        "records",
+        "find",
+        "Print the pointers of all living records about a subject, one on each line.",
+    ),
+    "rectify": (
+        "records",
+        "rectify",
+        "Append a corrected version of a record; earlier ones stay in its history.",
+    ),
+    "erase": (
+        "erasing",
+        "erase",
+        "Erase a record where law and policy allow it, and print the decision either way.",
+    ),
+    "checkpoint": (
+        "ledgering",
+        "checkpoint",
+        "Make leaves of all pending entries, sign the tree and print the signed note.",
+    ),
+    "anchor": ("ledgering", "anchor", "Anchor checkpoints, and see how far the anchors are."),
+    "prove": (
+        "proving",
+        "prove",
+        "Print evidence that a record is in the ledger, for `kluis verify`.",
+    ),
+    "trust": (
+        "proving",
+        "trust",
+        "Print the public keys and the origin that an auditor needs, as one file.",
+    ),
+    "verify": ("proving", "verify", "Verify evidence, offline and without a vault."),
+    "audit": (
+        "auditing",
+        "audit",
+        "Check everything: rows, blobs, key tree, ledger, checkpoints, anchors.",
+    ),
+    "demo": ("demo", "demo", "Show the whole life of municipal records, in under a minute."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that loads a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in the order in which one meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(import_module(f"commands.{module}"), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{attribute} in commands.{module} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup)
+@click.option(
+    "-C",
+    "folder",
+    metavar="DIR",
+    envvar="KLUIS_DIR",
+    default=".",
+    type=click.Path(path_type=Path),
+    help="Work in this vault; KLUIS_DIR says the same.",
+)
+@click.option("--actor", metavar="NAME", help="Who acts, instead of the configured actor.")
+@click.version_option(package_name="datakluis", prog_name="kluis")
+@click.pass_context
+def kluis(ctx: click.Context, folder: Path, actor: str | None) -> None:
+    """Keep records provable and erasable.
+
+    Personal data lies encrypted in a vault, each record under a key of its own; a ledger holds only
+    commitments. The passphrase comes from a prompt or from the file that KLUIS_PASSPHRASE_FILE
+    names, never from the command line.
+
+    Example: kluis -C hoorn audit
+    """
+    ctx.obj = Context(folder, actor)
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; whatever goes wrong becomes one line."""
+    try:
+        code = kluis.main(arguments, prog_name="kluis", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        return _fail(_usage_message(error), 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; what was acknowledged is stored", 130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Nothing more may be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the one place that turns errors into exit codes
+        return _fail_with(error)
+
+
+def _usage_message(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split())
+    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "kluis"
+    return f"{message} (see '{where} --help')"
+
+
+def _fail_with(error: Exception) -> int:
+    from commands.exitcodes import advice_for, exit_code_of
+
+    room = type(error).__module__.partition(".")[0]
+    if room not in ("vault", "ledger", "anchor", "policy"):
+        # The message of an unforeseen error may hold anything, so only its kind is shown.
+        return _fail(f"unforeseen {type(error).__name__}; please report what you did", 1)
+    advice = advice_for(error)
+    return _fail(f"{error}; {advice}" if advice else str(error), exit_code_of(error))
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo("kluis: " + " ".join(message.split()), err=True)
+    return int(code)
+
+
+if __name__ == "__main__":
+    main()

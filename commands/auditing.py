@@ -1,0 +1,56 @@
+"""`kluis audit`."""
+
+from __future__ import annotations
+
+import click
+
+from commands.context import Context, emit_json, json_option
+from commands.display import table
+from commands.exitcodes import ExitCode
+
+
+@click.command()
+@json_option
+@click.pass_context
+def audit(ctx: click.Context, *, as_json: bool) -> None:
+    """Check everything: rows, blobs, key tree, ledger, checkpoints, anchors.
+
+    Changes nothing. Exit 1 when something is wrong, with each fault on a line.
+
+    Example: kluis audit
+    """
+    faults, counts = _run(ctx.ensure_object(Context))
+    if as_json:
+        emit_json(
+            {
+                "faults": [{"where": where, "what": what} for where, what in faults],
+                "counts": counts,
+            }
+        )
+    else:
+        table("Audit", ("checked", "number"), [(name, str(n)) for name, n in counts.items()])
+        for where, what in faults:
+            click.echo(f"{where}: {what}")
+        if not faults:
+            click.echo("Everything is as it was written.")
+    if faults:
+        where, what = faults[0]
+        click.echo(
+            f"kluis: {len(faults)} faults, the first in {where}: keep the files as they are and"
+            " compare with a backup",
+            err=True,
+        )
+        ctx.exit(ExitCode.FAULT)
+
+
+def _run(context: Context) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    from ledger.errors import LedgerError
+    from vault import Damaged
+
+    try:
+        with context.open() as vault:
+            report = vault.audit()
+    except (Damaged, LedgerError) as error:
+        # A vault too damaged to be opened is what an audit is there to report.
+        return [("vault", str(error))], {}
+    return [(fault.where, fault.what) for fault in report.faults], dict(report.counts)

@@ -1,0 +1,100 @@
+"""`kluis checkpoint`, `anchor run` and `anchor status`."""
+
+from __future__ import annotations
+
+import click
+
+from commands.context import Context, emit_json, json_option, local_time
+
+_LOCAL_WARNING = (
+    "The local anchor is for development: it proves nothing to anybody outside this machine."
+)
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def checkpoint(context: Context, *, as_json: bool) -> None:
+    """Make leaves of all pending entries, sign the tree and print the signed note.
+
+    Example: kluis checkpoint > checkpoint.txt
+    """
+    with context.open() as vault:
+        note = vault.checkpoint()
+    if as_json:
+        origin, size, root = note.text.splitlines()
+        emit_json({"origin": origin, "size": int(size), "root": root, "note": note.format()})
+    else:
+        click.echo(note.format(), nl=False)
+
+
+@click.group()
+def anchor() -> None:
+    """Anchor checkpoints, and see how far the anchors are.
+
+    Example: kluis anchor run
+    """
+
+
+@anchor.command("run")
+@json_option
+@click.pass_obj
+def anchor_run(context: Context, *, as_json: bool) -> None:
+    """Sign a checkpoint over all entries and anchor it at every configured target.
+
+    Example: kluis anchor run
+    """
+    with context.open() as vault:
+        done = vault.anchor()
+    if as_json:
+        emit_json(
+            {
+                "anchors": [
+                    {
+                        "target": one.target,
+                        "size": one.size,
+                        "digest": one.digest.hex(),
+                        "new": one.is_new,
+                    }
+                    for one in done
+                ]
+            }
+        )
+        return
+    for one in done:
+        what = "anchored now" if one.is_new else "was anchored before"
+        click.echo(f"{one.target}: the checkpoint of {one.size} entries {what}.")
+    if not done:
+        click.echo("Nothing to anchor: the ledger is empty.")
+    click.echo(_LOCAL_WARNING, err=True)
+
+
+@anchor.command("status")
+@json_option
+@click.pass_obj
+def anchor_status(context: Context, *, as_json: bool) -> None:
+    """Print how far each anchor target is behind.
+
+    Example: kluis anchor status --json
+    """
+    with context.open() as vault:
+        targets = vault.anchor_status()
+    if as_json:
+        emit_json(
+            {
+                "targets": [
+                    {
+                        "name": one.target,
+                        "size": one.size,
+                        "anchored_at": one.anchored_at,
+                        "backlog": one.backlog,
+                    }
+                    for one in targets
+                ]
+            }
+        )
+        return
+    for one in targets:
+        when = local_time(one.anchored_at) if one.anchored_at else "never"
+        click.echo(f"{one.target}: {one.size} entries, last {when}; {one.backlog} not yet anchored.")
+    click.echo(_LOCAL_WARNING, err=True)
