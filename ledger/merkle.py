@@ -170,6 +170,9 @@ def verify_inclusion(
 ) -> None:
     """Check that a leaf is in the tree with the expected root (RFC 9162 section 2.1.3.2).
 
+    The proof alone does not bind the size: one path can fit trees of several sizes. Take size and
+    root together from one signed checkpoint.
+
     Args:
         leaf: the 32-byte leaf hash (`leaf_hash` of the data), never the data itself.
         index: the leaf's place, 0 <= index < size.

@@ -94,8 +94,8 @@ class LogProof:
             raise Malformed(f"a log proof of {len(data)} bytes")
         head, _, note = data.partition(b"\n\n")
         try:
-            _, _, rest = head.decode("ascii").partition("\n")
-            index, *hashes = rest.split("\n")
+            # The first line is not looked at here: writing the proof anew brings it back.
+            index, *hashes = head.decode("ascii").partition("\n")[2].split("\n")
             proof = cls(
                 parse_decimal(index.removeprefix(_INDEX)),
                 tuple(map(decode_base64, hashes)),
