@@ -134,19 +134,24 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has seen enough. Nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001 - the one place that turns errors into exit codes
+    except Exception as error:
         return _fail_with(error)
 
 
 def _usage_message(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split())
-    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "kluis"
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    where = ctx.command_path if ctx else "kluis"
     return f"{message} (see '{where} --help')"
 
 
 def _fail_with(error: Exception) -> int:
     from commands.exitcodes import advice_for, exit_code_of
 
+    if isinstance(error, OSError):
+        return _fail(
+            f"{error.filename or 'the disk'}: {error.strerror}; mend that and try again", 8
+        )
     room = type(error).__module__.partition(".")[0]
     if room not in ("vault", "ledger", "anchor", "policy"):
         # The message of an unforeseen error may hold anything, so only its kind is shown.

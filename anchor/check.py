@@ -11,10 +11,10 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from anchor.errors import AnchorError, BadFile
-from anchor.local import LOCAL_NAME, read_receipts
-from anchor.receipt import LocalReceipt
+from anchor.local import read_receipts
+from anchor.receipt import LOCAL_NAME, LocalReceipt
 from anchor.statement import AnchorStatement
-from ledger.errors import BadSignature
+from ledger.errors import BadSignature, LedgerError
 from ledger.fault import Fault
 from ledger.log import Log
 from ledger.note import Note, VerifierKey, verify
@@ -33,13 +33,18 @@ def check_anchors(
     """
     digests: dict[int, bytes] = {}
     checkpoints = dict(Log(connection).checkpoints())
-    for size, text in connection.exec_driver_sql("SELECT size, statement FROM anchor_statement"):
+    # A blob in the place of a text is read as a text, so that it is compared and named.
+    for size, text in connection.exec_driver_sql(
+        "SELECT size, CAST(statement AS TEXT) FROM anchor_statement"
+    ):
         try:
+            if size not in checkpoints:
+                raise BadFile("there is no checkpoint of that size")
             expected = AnchorStatement.of(Note.parse(checkpoints[size].encode()), [log_key])
             if AnchorStatement.parse(text).format() != expected.format():
                 raise BadFile("it is not about the checkpoint of that size")
             digests[size] = expected.digest()
-        except (AnchorError, BadSignature, KeyError) as error:
+        except (AnchorError, LedgerError) as error:
             yield Fault(f"anchor statement of {size} leaves", f"does not hold: {error}")
     kept: set[str] = set()
     try:
@@ -52,8 +57,9 @@ def check_anchors(
 def _receipts(
     connection: Connection, digests: dict[int, bytes], anchor_key: VerifierKey, kept: set[str]
 ) -> Iterator[Fault]:
-    for size, target, text in connection.exec_driver_sql(
-        "SELECT size, target, receipt FROM anchor_receipt"
+    for size, target, text, is_orphan in connection.exec_driver_sql(
+        "SELECT r.size, r.target, CAST(r.receipt AS TEXT), s.size IS NULL FROM anchor_receipt r"
+        " LEFT JOIN anchor_statement s ON s.size = r.size"
     ):
         where = f"{target} receipt for {size} leaves"
         if target != LOCAL_NAME:
@@ -65,7 +71,9 @@ def _receipts(
         except (BadFile, BadSignature) as error:
             yield Fault(where, str(error))
             continue
-        if size in digests and receipt.digest != digests[size]:
+        if is_orphan:
+            yield Fault(where, "is for a statement that is gone")
+        elif size in digests and receipt.digest != digests[size]:
             yield Fault(where, "is for another statement")
         if text not in kept:
             yield Fault(where, "is not in the local anchor's file")

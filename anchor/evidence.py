@@ -5,10 +5,10 @@ order:
 
     format     "datakluis-evidence/1"
     entry      the leaf data (ledger/entry.py), lower-case hex
-    groups     one object per checkpoint that is proven, each with
+    groups     1 to 64, one object per checkpoint that is proven, the smallest tree first, each with
         proof      a C2SP tlog-proof text: leaf index, audit path, signed checkpoint
         statement  the anchor statement about that checkpoint (anchor/statement.py)
-        anchors    objects with `target` ("local") and `receipt` (anchor/receipt.py)
+        anchors    objects with `target` ("local") and `receipt` (anchor/receipt.py), none or one
     opening    only when the payload is disclosed, an object with
         commitment_key   K_commit, 32 bytes, lower-case hex
         payload          the payload, base64 (RFC 4648 section 4)
@@ -24,8 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anchor.errors import AnchorError, BadFile
-from anchor.local import LOCAL_NAME
-from anchor.receipt import LocalReceipt
+from anchor.receipt import LOCAL_NAME, LocalReceipt
 from anchor.statement import AnchorStatement
 from anchor.strictjson import JsonObject, hex_bytes, objects, read_json, text, write_json
 from ledger.checkpoint import Checkpoint
@@ -64,7 +63,7 @@ class Group:
     Attributes:
         proof: leaf index, audit path and signed checkpoint.
         statement: about that checkpoint.
-        receipts: of local anchors.
+        receipts: of the local anchor, none or one.
     """
 
     proof: LogProof
@@ -82,7 +81,7 @@ class Evidence:
 
     Attributes:
         entry: the leaf.
-        groups: 1 to 64, all of one log.
+        groups: 1 to 64, all of one log, the smallest tree first.
         opening: None unless the payload is disclosed.
     """
 
@@ -129,6 +128,9 @@ class Evidence:
             raise BadFile(f"{_WHAT} has {len(groups)} groups, not 1 to {MAX_GROUPS}")
         if len({group.checkpoint().origin for group in groups}) != 1:
             raise BadFile(f"{_WHAT} mixes the checkpoints of several logs")
+        sizes = [group.checkpoint().size for group in groups]
+        if sizes != sorted(set(sizes)):
+            raise BadFile(f"{_WHAT} has groups that are not in the order of their checkpoints")
         if evidence.format() != data:
             raise BadFile(
                 f"{_WHAT} is not as this software writes it: unknown or reordered members"
@@ -154,6 +156,8 @@ def _parse_group(document: JsonObject) -> Group:
         if anchor.get("target") != LOCAL_NAME:
             raise BadFile(f"{_WHAT} has an anchor of an unknown kind")
         receipts.append(LocalReceipt.parse(text(anchor, "receipt", _WHAT)))
+    if len(receipts) > 1:
+        raise BadFile(f"{_WHAT} has two anchors of one kind for one checkpoint")
     statement = AnchorStatement.parse(text(document, "statement", _WHAT))
     return Group(proof, statement, tuple(receipts))
 

@@ -137,6 +137,8 @@ def _store_statement(
     if note is None:
         return None
     statement = AnchorStatement.of(note, log_keys)
+    if statement.checkpoint().size == 0:
+        return None
     connection.exec_driver_sql(
         "INSERT INTO anchor_statement (size, statement, made_at) VALUES (?, ?, ?)"
         " ON CONFLICT (size) DO NOTHING",

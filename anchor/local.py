@@ -17,11 +17,10 @@ from typing import BinaryIO
 from nacl.signing import SigningKey
 
 from anchor.errors import BadFile, TargetDamaged
-from anchor.receipt import LINES, NO_PREDECESSOR, LocalReceipt, key_name
+from anchor.receipt import LINES, LOCAL_NAME, NO_PREDECESSOR, LocalReceipt, key_name
 from ledger.errors import BadSignature
 from ledger.note import VerifierKey, verify
 
-LOCAL_NAME = "local"
 _APPEND_MODE = 0o600
 
 
@@ -32,7 +31,7 @@ class LocalTarget:
         path: of the file; made when it is first needed.
         origin: of the log whose statements are anchored.
         key: signs the receipts.
-        now: returns Unix seconds, UTC.
+        now: Unix seconds, UTC.
     """
 
     name = LOCAL_NAME
@@ -60,6 +59,8 @@ class LocalTarget:
             for receipt in receipts:
                 if receipt.digest == digest:
                     return receipt.format()
+            if not receipts:
+                _flush_folder(self._path.parent)
             return self._append(file, receipts, complete, digest)
 
     def _append(
@@ -75,6 +76,15 @@ class LocalTarget:
         file.flush()
         os.fsync(file.fileno())
         return receipt.format()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the name of a new file as durable as what is in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_receipts(path: Path, verifier: VerifierKey) -> list[LocalReceipt]:

@@ -8,6 +8,7 @@
 
     — <origin>/local-anchor <signature, Ed25519>
 
+Both numbers have no leading zeroes; the time has at most eleven digits, which a calendar can show.
 Each receipt holds the hash of the one before, so their file can only grow. The time is the
 operator's own word: a local receipt proves no date to an outsider. Tested in
 tests/anchor/test_local_target.py.
@@ -25,6 +26,8 @@ from anchor.errors import BadFile
 from ledger.errors import LedgerError
 from ledger.note import Note, VerifierKey, sign
 
+# How evidence and the anchoring job name this kind of target.
+LOCAL_NAME = "local"
 DOMAIN_LINE = "datakluis/local-receipt/1"
 NO_PREDECESSOR = bytes(32)
 # Five lines of text, an empty one and one signature.
@@ -32,7 +35,7 @@ LINES = 7
 
 _TEXT = re.compile(
     re.escape(DOMAIN_LINE)
-    + r"\n(0|[1-9][0-9]{0,17})\n([0-9a-f]{64})\n([0-9a-f]{64})\n(0|[1-9][0-9]{0,17})\n"
+    + r"\n(0|[1-9][0-9]{0,17})\n([0-9a-f]{64})\n([0-9a-f]{64})\n(0|[1-9][0-9]{0,10})\n"
 )
 
 
@@ -49,7 +52,7 @@ class LocalReceipt:
         number: of this receipt in its file, from 0.
         digest: 32 bytes, of the anchor statement.
         previous: 32 bytes, hash of the receipt before; zeros for the first.
-        at: Unix seconds, UTC.
+        at: Unix seconds, UTC, below 10**11.
         note: the signed text.
     """
 

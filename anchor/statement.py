@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from anchor.errors import BadFile
 from ledger.checkpoint import Checkpoint
-from ledger.errors import LedgerError
+from ledger.errors import BadSignature, LedgerError
 from ledger.note import Note, VerifierKey, verify
 
 DOMAIN_LINE = "datakluis/anchor-statement/1\n"
@@ -47,8 +47,10 @@ class AnchorStatement:
             log_keys: the log's own keys, in their fixed order.
 
         Raises:
-            BadSignature: one of these keys did not sign it.
+            BadSignature: one of these keys did not sign it, or there is none.
         """
+        if not log_keys:
+            raise BadSignature("no log key may sign this checkpoint")
         lines = tuple(verify(checkpoint, key) for key in log_keys)
         return cls(Note(checkpoint.text, lines))
 

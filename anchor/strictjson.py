@@ -1,4 +1,10 @@
-"""JSON files with one spelling: parse, write again, compare.
+r"""JSON files with one spelling: parse, write again, compare.
+
+A file is UTF-8 without a byte order mark. Each member and each array item stands on a line of its
+own, indented by two spaces for each level; an empty array is []; a key is followed by a colon and a
+space; the file ends in a newline. In a text only the quotation mark, the backslash and characters
+below U+0020 are escaped, as \", \\, \b, \f, \n, \r, \t, and otherwise as \u with four lower-case
+digits of hex. Numbers are integers in decimal.
 
 A file is accepted only if writing what was read gives the same bytes. So a duplicated key, another
 order, white space, an unknown member, an upper-case digit of hex or a number where a text goes is

@@ -4,28 +4,30 @@ Format "datakluis-trust/1", schema in anchor/schemas/trust-1.schema.json. Member
 
     format             "datakluis-trust/1"
     origin             the log's origin line
-    require            the verification steps that must pass, by name (anchor/verify.py)
-    log_keys           the log's keys, each with
+    require            the verification steps that must pass, by name (anchor/steps.py)
+    log_keys           the log's keys, one or more, each with
         algorithm          "ed25519"
         key                a C2SP verifier key
         first_size         the smallest tree that it may sign, in leaves
-        last_size          the largest, or null while it is in use
+        last_size          the largest, or null while it is in use; both below 2**63
     local_anchor_keys  C2SP verifier keys of local anchors
 
 Every log key whose range holds the size of a checkpoint must have signed it: a stripped signature
-line or a retired key proves nothing. Written as anchor/strictjson.py says. Tested in
-tests/anchor/test_trust.py.
+line or a retired key proves nothing. No step and no key is named twice. Written as
+anchor/strictjson.py says. Tested in tests/anchor/test_trust.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from anchor.errors import BadFile
 from anchor.steps import Step
 from anchor.strictjson import JsonObject, objects, read_json, text, texts, write_json
 from ledger.errors import LedgerError
-from ledger.note import VerifierKey
+from ledger.merkle import SIZE_LIMIT
+from ledger.note import VerifierKey, is_text_line
 
 FORMAT = "datakluis-trust/1"
 MAX_BYTES = 64 * 1024
@@ -106,17 +108,30 @@ class TrustFile:
             )
         except (LedgerError, ValueError) as cause:
             raise BadFile(f"{_WHAT} does not hold what it should: {cause}") from cause
-        if not trust.log_keys or trust.format() != data:
+        trust._check()
+        if trust.format() != data:
             raise BadFile(
                 f"{_WHAT} is not as this software writes it: unknown or reordered members"
             )
         return trust
+
+    def _check(self) -> None:
+        keys = [log_key.key for log_key in self.log_keys]
+        if not keys or not is_text_line(self.origin):
+            raise BadFile(f"{_WHAT} lacks an origin or a log key")
+        for named in (self.require, keys, self.local_anchor_keys):
+            if len(set(named)) != len(named):
+                raise BadFile(f"{_WHAT} names a step or a key twice")
+
+
+def _is_size(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < SIZE_LIMIT
 
 
 def _parse_log_key(document: JsonObject) -> LogKey:
     if document.get("algorithm") != ALGORITHM:
         raise BadFile(f"{_WHAT} has a log key of an unknown algorithm")
     first, last = document.get("first_size"), document.get("last_size")
-    if type(first) is not int or not (last is None or type(last) is int):
+    if not _is_size(first) or not (last is None or (_is_size(last) and first <= last)):
         raise BadFile(f"{_WHAT} has a log key without the range of sizes it may sign")
     return LogKey(VerifierKey.parse(text(document, "key", _WHAT)), first, last)

@@ -1,12 +1,15 @@
 """The offline verifier: an evidence file against a trust file, and nothing else (LG4, P1).
 
     1 origin         the evidence is of the log that the trust file names
-    2 log-signature  every log key that covers the checkpoint's size signed it
+    2 log-signature  every log key that covers the checkpoint's size signed it, and nobody else
     3 inclusion      the entry's hash and the audit path lead to the signed root
     4 statement      the anchor statement is the one about that checkpoint
     5 local-anchor   a trusted local anchor signed a receipt for that statement's digest
     6 public-anchor  a public anchor holds the digest
     7 opening        the disclosed key and payload give the commitment in the entry
+
+C2SP signed-note has a reader pass over signatures of unknown keys. Step 2 refuses them: nothing
+would vouch for such a line, and no byte of a file that verifies may be free for another to choose.
 
 Steps 2 to 6 must hold for every group of the evidence. A step that has nothing to check is "not
 checked" and says what would be needed. The verdict is "existed in this form", "no later than" only
@@ -29,6 +32,7 @@ from anchor.steps import Step, StepResult, StepState, Verdict
 from anchor.trust import TrustFile
 from ledger import merkle
 from ledger.commitment import Committer
+from ledger.entry import Entry, EntryKind
 from ledger.errors import BadProof, BadSignature
 from ledger.note import verify as verify_note
 from ledger.pointer import format_pointer
@@ -87,12 +91,17 @@ def _log_signature(_: Evidence, group: Group, trust: TrustFile) -> StepResult:
     keys = trust.keys_for(size)
     if not keys:
         return _failed(Step.LOG_SIGNATURE, f"the trust file has no log key for {size} leaves")
+    names = " and ".join(f"{key.name}+{key.key_id.hex()}" for key in keys)
     try:
-        for key in keys:
-            verify_note(group.proof.checkpoint, key)
+        lines = tuple(verify_note(group.proof.checkpoint, key) for key in keys)
     except BadSignature as error:
         return _failed(Step.LOG_SIGNATURE, f"checkpoint of {size} leaves: {error}")
-    names = " and ".join(f"{key.name}+{key.key_id.hex()}" for key in keys)
+    if lines != group.proof.checkpoint.signatures:
+        return _failed(
+            Step.LOG_SIGNATURE,
+            f"checkpoint of {size} leaves: expected the signature lines of {names} alone, in that"
+            f" order, found {len(group.proof.checkpoint.signatures)} lines",
+        )
     return _passed(Step.LOG_SIGNATURE, f"{names} signed the checkpoint of {size} leaves")
 
 
@@ -177,12 +186,18 @@ def _report(evidence: Evidence, trust: TrustFile, steps: tuple[StepResult, ...])
     if missing:
         sentence = f"Incomplete: the trust file requires {', '.join(missing)}, not checked here."
         return Report(Verdict.INCOMPLETE, sentence, steps)
-    entry, group = evidence.entry, evidence.groups[0]
     sentence = (
-        f"Version {entry.version} of record {format_pointer(entry.pointer)} existed in this form in"
-        f" the log {trust.origin}, as leaf {group.proof.index}; no date proven."
+        f"{_what(evidence.entry)} existed in this form in the log {trust.origin},"
+        f" as leaf {evidence.groups[0].proof.index}; no date proven."
     )
     return Report(Verdict.VERIFIED, sentence, steps)
+
+
+def _what(entry: Entry) -> str:
+    record = f"record {format_pointer(entry.pointer)}"
+    if entry.kind is EntryKind.ERASURE:
+        return f"The erasure of {record}, up to and including version {entry.version},"
+    return f"Version {entry.version} of {record}"
 
 
 def _worst(step: Step, results: list[StepResult]) -> StepResult:

@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from vault import Vault
 
-PASSPHRASE_FILE = "KLUIS_PASSPHRASE_FILE"
+PASSPHRASE_FILE = "KLUIS_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
 STDIN = "-"
 _MAX_STDIN_BYTES = 16 * 1024 * 1024
 
@@ -129,9 +129,11 @@ def read_passphrase(*, confirm: bool) -> str:
         try:
             passphrase = Path(named).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError):
-            raise click.UsageError(f"{PASSPHRASE_FILE} names {named}, which cannot be read") from None
+            raise click.UsageError(
+                f"{PASSPHRASE_FILE} names {named}, which cannot be read"
+            ) from None
         if not passphrase:
-            raise click.UsageError(f"{PASSPHRASE_FILE} names {named}, which is empty")
+            raise click.UsageError(f"{named}, named by {PASSPHRASE_FILE}, is empty")
         return passphrase
     if not sys.stdin.isatty():
         raise click.UsageError(

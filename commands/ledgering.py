@@ -96,5 +96,7 @@ def anchor_status(context: Context, *, as_json: bool) -> None:
         return
     for one in targets:
         when = local_time(one.anchored_at) if one.anchored_at else "never"
-        click.echo(f"{one.target}: {one.size} entries, last {when}; {one.backlog} not yet anchored.")
+        click.echo(
+            f"{one.target}: {one.size} entries, last {when}; {one.backlog} not yet anchored."
+        )
     click.echo(_LOCAL_WARNING, err=True)

@@ -1,7 +1,7 @@
 """Lifelike municipal records for the demo, the tests and the benchmarks.
 
 The records describe nobody. Their citizen service numbers come from the official test range, which
-is never issued, and their names, addresses and dates are drawn at random from the tables below.
+is never issued; their names, addresses and dates are drawn at random (commands/lifelike_words.py).
 The same seed and day always give the same bytes, and a longer run begins with the shorter one.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
+
+from commands import lifelike_words as words
 
 _T = TypeVar("_T")
 
@@ -26,109 +28,6 @@ FAMILIES = 0.6  # share of the subjects that have children under 18; the others 
 # With six families in ten this gives 45 % kindpakket, 35 % wmo and 20 % nieuwsbrief.
 FAMILY_MIX = (0.75, 0.90)
 ELDERLY_MIX = (0.0, 0.65)
-
-WOMEN = (
-    "Zoë", "Anaïs", "Chloë", "Daniëlle", "Eva", "Fenna", "Gülşen", "Hélène", "Işıl", "Jikke",
-    "Loïs", "Małgorzata", "Marijke", "Noëlle", "Renée", "Samira", "Sjoukje", "Şeyma", "Truus",
-    "Yaël",
-)  # fmt: skip
-MEN = (
-    "Özgür", "Björn", "Łukasz", "André", "Benoît", "Cees", "Daniël", "Emre", "François", "Gijs",
-    "Ismaël", "Jörgen", "Joaquín", "Michaël", "Nassim", "Paweł", "Raphaël", "Sjoerd", "Tjeerd",
-    "Wiebe",
-)  # fmt: skip
-CHILDREN = tuple(name for pair in zip(WOMEN, MEN, strict=True) for name in pair)
-SURNAMES = (
-    ("", "Jansen"), ("de", "Vries"), ("van den", "Berg"), ("", "Çelik"), ("", "Yıldız"),
-    ("", "Nowak"), ("ter", "Horst"), ("", "Postma"), ("", "Núñez"), ("", "El Amrani"),
-    ("", "Müller"), ("van 't", "Hof"), ("", "Hoekstra"), ("in 't", "Veld"), ("", "Öztürk"),
-    ("", "Wójcik"), ("", "Crèvecoeur"), ("van der", "Meer"), ("", "Groeneveld"), ("", "Noël"),
-)  # fmt: skip
-BIRTHPLACES = (
-    ("Willemstad", "Curaçao"), ("Łódź", "Polen"), ("İzmir", "Turkije"), ("Tétouan", "Marokko"),
-    ("Paramaribo", "Suriname"), ("Hasselt", "België"), ("Homs", "Syrië"), ("Köln", "Duitsland"),
-    ("Leeuwarden", "Nederland"), ("Tilburg", "Nederland"), ("Deventer", "Nederland"),
-    ("'s-Gravenhage", "Nederland"), ("Harlingen", "Nederland"), ("Venlo", "Nederland"),
-)  # fmt: skip
-PLACES = (  # place, municipality, first and last number of its postcodes
-    ("Sneek", "Súdwest-Fryslân", 8601, 8608), ("Bolsward", "Súdwest-Fryslân", 8701, 8702),
-    ("'s-Hertogenbosch", "'s-Hertogenbosch", 5211, 5237),
-    ("Rosmalen", "'s-Hertogenbosch", 5241, 5248),
-    ("Franeker", "Waadhoeke", 8801, 8802), ("Burgum", "Tytsjerksteradiel", 9250, 9251),
-    ("Hoorn", "Hoorn", 1621, 1628), ("Bergen op Zoom", "Bergen op Zoom", 4611, 4625),
-    ("Middelharnis", "Goeree-Overflakkee", 3241, 3241), ("Nijverdal", "Hellendoorn", 7441, 7443),
-)  # fmt: skip
-STREETS = (
-    "Beukenlaan", "Burgemeester Röellstraat", "Curaçaostraat", "Dorpsstraat", "Eikenhof",
-    "Frisiastrjitte", "Groene Zoom", "Hoge Wâl", "Kerkpad", "Lindelaan", "Meidoornstraat",
-    "Molenweg", "Oude Haven", "Prinses Irenestraat", "Oranjesingel", "Singel", "Stationsweg",
-    "Tolhûswei", "Vogelwikke", "Zuiderdiep",
-)  # fmt: skip
-POSTCODE_LETTERS = "ABCEGHJKLMNPRTVWXZ"
-SUFFIXES = ("", "", "", "A", "bis", "2hoog")
-
-SCHEMES = (
-    "Kledingbonnen", "Schoolspullen", "Sport en spel", "Muziek en cultuur", "Zwemles",
-    "Fietsregeling",
-)  # fmt: skip
-SHOPS = (
-    ("Kinderkleding De Wollen Das", ("winterjas", "regenlaarzen", "pyjama", "schoenen maat 34")),
-    ("Sportzaak Het Startschot", ("voetbalschoenen", "zwembroek", "gymtas", "judopak")),
-    ("Boekhandel Het Leesbeest", ("schoolagenda", "atlas", "rekenmachine", "prentenboek")),
-    ("Rijwielhandel De Ketting", ("kinderfiets 24 inch", "fietslamp", "slot", "fietshelm")),
-    ("Zwembad De Blauwe Golf", ("zwemles A, tien lessen", "zwemles B, tien lessen", "badje")),
-    ("Muziekschool Crescendo", ("huur blokfluit", "cursus slagwerk", "lesboek viool")),
-    ("Warenhuis 't Hoekje", ("rugzak", "etui", "drinkfles en broodtrommel", "tekendoos")),
-)
-GROUNDS = (
-    "Het inkomen van het huishouden ligt onder 120 % van de bijstandsnorm.",
-    "Het huishouden neemt deel aan de schuldhulpverlening van de gemeente.",
-    "De aanvrager ontvangt algemene bijstand; het recht is ambtshalve vastgesteld.",
-    "Het inkomen is getoetst aan de geüpdatete inkomensgrens van de verordening.",
-)
-DESKS = ("Team Inkomen", "Wijkteam Noord", "Wijkteam Zuid", "Team Jeugd en Gezin", "Balie Stadhuis")
-
-PROVISIONS = (  # code, name, field of result, unit of the extent, least and most of it
-    ("01A01", "Huishoudelijke hulp", "een schoon en leefbaar huis", "minutenPerWeek", 90, 240),
-    ("02A03", "Individuele begeleiding", "regie over het eigen leven", "minutenPerWeek", 60, 300),
-    ("05A02", "Handbewogen rolstoel", "zich verplaatsen in en om het huis", "stuks", 1, 1),
-    ("05A05", "Elektrische rolstoel", "zich verplaatsen in en om het huis", "stuks", 1, 1),
-    ("06A01", "Traplift", "de woonruimten normaal kunnen gebruiken", "stuks", 1, 1),
-    ("07A03", "Dagbesteding", "een zinvolle invulling van de dag", "dagdelenPerWeek", 1, 8),
-)  # fmt: skip
-PROVIDERS = (
-    "Thuiszorg De Lindeboom", "Hulpmiddelen Ruim Baan B.V.", "Stichting Zorg aan Zee",
-    "Coöperatie Noaberhulp", "Zorggroep 't Anker", "Fryske Soarch Mienskip",
-)  # fmt: skip
-LIMITATIONS = (
-    "beperkte loopafstand", "verminderde kracht in de armen", "snel vermoeid", "slechtziend",
-    "evenwichtsproblemen", "moeite met plannen", "pijn bij bukken en tillen", "beginnende dementie",
-)  # fmt: skip
-OBSERVATIONS = (
-    "De voorziening werkt naar tevredenheid; de cliënt heeft geen vragen.",
-    "De mantelzorger is overbelast; respijtzorg is besproken en een folder is achtergelaten.",
-    "De remmen van het hulpmiddel zijn nagesteld en de zithoogte is opnieuw ingemeten.",
-    "De hulp kwam twee weken niet; met de aanbieder is vervanging afgesproken.",
-    "Zelfstandig koken lukt weer deels. De inzet kan na de zomer worden geëvalueerd.",
-    "De situatie is achteruitgegaan na een ziekenhuisopname; een herindicatie is aangevraagd.",
-    "Niemand bereikt; een nieuwe afspraak is per brief bevestigd.",
-)
-ACTIONS = ("geen", "terugbellen", "aanbieder informeren", "herindicatie", "huisarts raadplegen")
-ENDINGS = ("doel bereikt", "verhuisd", "overgegaan naar de Wlz", "op eigen verzoek", "overleden")
-
-CHANNELS = ("e-mail", "post", "app")
-LANGUAGES = ("nl", "fy", "en", "pl", "tr", "pap")
-THEMES = (
-    "afval en milieu", "werk in uitvoering", "cultuur en cafés", "financiën", "jeugd en onderwijs",
-    "bouwplannen", "verkiezingen", "ruimte voor ideeën", "sport", "zorg en welzijn",
-)  # fmt: skip
-SUBJECT_LINES = (
-    "Nieuwe inzameldagen voor gft en oud papier", "Denk mee over de herinrichting van de markt",
-    "Vraag vóór 1 juli de energietoeslag aan", "Koningsdag: route, kramen en verkeershinder",
-    "Zo stemt u bij de gemeenteraadsverkiezingen", "Subsidie voor groene daken en geveltuinen",
-    "Openingstijden rond de feestdagen", "Drieëntwintig ideeën uit de wijk bekroond",
-)  # fmt: skip
-FORMS = ("website van de gemeente", "balie in het stadhuis", "papieren formulier", "inwonersapp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +118,7 @@ def bsn_check(bsn: str) -> bool:
     return sum(w * int(digit) for w, digit in zip(weights, bsn, strict=True)) % 11 == 0
 
 
-def test_bsns() -> Iterator[str]:
+def all_test_bsns() -> Iterator[str]:
     """Yield the valid numbers of the official test range, ascending; there are some 900."""
     return filter(bsn_check, map(str, range(FIRST_TEST_BSN, LAST_TEST_BSN + 1)))
 
@@ -244,7 +143,7 @@ def lifelike_records(count: int, seed: int, today: date) -> Iterator[LifelikeRec
     if today < EARLIEST_BRONDATUM:
         raise ValueError(f"today is {today}, but the oldest cases end on {EARLIEST_BRONDATUM}")
     draws = _Draws(seed)
-    bsns = sorted(test_bsns(), key=lambda _: draws.random())
+    bsns = sorted(all_test_bsns(), key=lambda _: draws.random())
     people = [_person(draws, bsn, today.toordinal()) for bsn in bsns]
     for number in range(count):
         ahead = number // RECORDS_PER_SUBJECT + draws.between(0, SUBJECTS_IN_VIEW - 1)
@@ -262,9 +161,9 @@ def _years(years: float) -> int:
 
 def _person(draws: _Draws, bsn: str, today: int) -> _Person:
     woman = draws.chance(0.55)
-    name = draws.pick(WOMEN if woman else MEN)
-    prefix, surname = draws.pick(SURNAMES)
-    birthplace, country = draws.pick(BIRTHPLACES)
+    name = draws.pick(words.WOMEN if woman else words.MEN)
+    prefix, surname = draws.pick(words.SURNAMES)
+    birthplace, country = draws.pick(words.BIRTHPLACES)
     children = _children(draws, today) if draws.chance(FAMILIES) else ()
     if children:
         born = children[-1][1] - draws.between(_years(21), _years(33))
@@ -290,19 +189,19 @@ def _children(draws: _Draws, today: int) -> tuple[tuple[str, int], ...]:
     """Return one to four children; the youngest is between three and seventeen today."""
     born = today - draws.between(_years(3), _years(17))
     children = []
-    for name in draws.some(CHILDREN, 1, 4):
+    for name in draws.some(words.CHILDREN, 1, 4):
         children.append((name, born))
         born -= draws.between(_years(1.2), _years(4))
     return tuple(children)
 
 
 def _address(draws: _Draws) -> tuple[str, dict[str, object]]:
-    place, municipality, low, high = draws.pick(PLACES)
-    letters = draws.pick(POSTCODE_LETTERS) + draws.pick(POSTCODE_LETTERS)
+    place, municipality, low, high = draws.pick(words.PLACES)
+    letters = draws.pick(words.POSTCODE_LETTERS) + draws.pick(words.POSTCODE_LETTERS)
     return municipality, {
-        "straatnaam": draws.pick(STREETS),
+        "straatnaam": draws.pick(words.STREETS),
         "huisnummer": draws.between(1, 240),
-        "huisnummertoevoeging": draws.pick(SUFFIXES) or None,
+        "huisnummertoevoeging": draws.pick(words.SUFFIXES) or None,
         "postcode": f"{draws.between(low, high)} {letters}",
         "woonplaats": place,
     }
@@ -336,7 +235,7 @@ def _kindpakket(draws: _Draws, case: _Case) -> _Written:
     spent, spendings = _spendings(draws, children, start, end or case.today)
     granted = (spent // 2500 + 1) * 2500
     body: dict[str, object] = {
-        "regeling": draws.pick(SCHEMES),
+        "regeling": draws.pick(words.SCHEMES),
         "status": "lopend" if end is None else "beëindigd",
         "kinderen": [{"voornaam": name, "geboortedatum": _iso(born)} for name, born in children],
         "beschikking": _decision(draws, case, start),
@@ -373,8 +272,8 @@ def _decision(draws: _Draws, case: _Case, start: int) -> dict[str, object]:
         "dagtekening": _iso(draws.between(applied + 5, start)),
         "besluit": "toegekend",
         "grondslag": "artikel 35, Participatiewet",
-        "motivering": draws.pick(GROUNDS),
-        "behandeldDoor": draws.pick(DESKS),
+        "motivering": draws.pick(words.GROUNDS),
+        "behandeldDoor": draws.pick(words.DESKS),
         "bezwaartermijnInWeken": 6,
     }
 
@@ -386,7 +285,7 @@ def _spendings(
     total = 0
     spendings: list[dict[str, object]] = []
     for day in draws.days(start, end, draws.between(2, 18)):
-        shop, articles = draws.pick(SHOPS)
+        shop, articles = draws.pick(words.SHOPS)
         cents = draws.between(450, 6995)
         total += cents
         spendings.append(
@@ -414,11 +313,11 @@ def _wmo(draws: _Draws, case: _Case) -> _Written:
         "melding": {
             "datum": _iso(reported),
             "gemeldDoor": draws.pick(("inwoner", "mantelzorger", "huisarts", "ziekenhuis")),
-            "ontvangenDoor": draws.pick(DESKS),
+            "ontvangenDoor": draws.pick(words.DESKS),
         },
         "onderzoek": {
             "gesprekOp": _iso(draws.between(reported + 3, start)),
-            "beperkingen": draws.some(LIMITATIONS, 1, 4),
+            "beperkingen": draws.some(words.LIMITATIONS, 1, 4),
             "mantelzorgAanwezig": draws.chance(0.5),
             "onafhankelijkeCliëntondersteuning": draws.chance(0.2),
         },
@@ -426,13 +325,13 @@ def _wmo(draws: _Draws, case: _Case) -> _Written:
         "bezoeken": _visits(draws, start, last),
         "afsluiting": None
         if closed is None
-        else {"datum": _iso(closed), "reden": draws.pick(ENDINGS)},
+        else {"datum": _iso(closed), "reden": draws.pick(words.ENDINGS)},
     }
     return reported, body, closed
 
 
 def _provision(draws: _Draws, start: int) -> dict[str, object]:
-    code, name, result, unit, least, most = draws.pick(PROVISIONS)
+    code, name, result, unit, least, most = draws.pick(words.PROVISIONS)
     return {
         "indicatie": {
             "resultaat": result,
@@ -445,7 +344,7 @@ def _provision(draws: _Draws, start: int) -> dict[str, object]:
             "productcode": code,
             "omschrijving": name,
             "leveringsvorm": draws.pick(("zorg in natura", "persoonsgebonden budget")),
-            "aanbieder": draws.pick(PROVIDERS),
+            "aanbieder": draws.pick(words.PROVIDERS),
             "contractnummer": f"C-{draws.between(1000, 9999)}",
         },
         "eigenBijdrage": {"verschuldigd": "rolstoel" not in name, "geïndDoor": "CAK"},
@@ -458,9 +357,9 @@ def _visits(draws: _Draws, start: int, last: int) -> list[dict[str, object]]:
             "datum": day,
             "soort": draws.pick(("huisbezoek", "telefonisch", "beeldbellen")),
             "duurInMinuten": draws.between(2, 18) * 5,
-            "medewerker": draws.pick(DESKS),
-            "verslag": draws.pick(OBSERVATIONS),
-            "vervolgactie": draws.pick(ACTIONS),
+            "medewerker": draws.pick(words.DESKS),
+            "verslag": draws.pick(words.OBSERVATIONS),
+            "vervolgactie": draws.pick(words.ACTIONS),
         }
         for day in draws.days(start, last, draws.between(1, 14))
     ]
@@ -471,20 +370,20 @@ def _nieuwsbrief(draws: _Draws, case: _Case) -> _Written:
     body: dict[str, object] = {
         "abonnement": {
             "status": "actief",
-            "kanaal": draws.pick(CHANNELS),
+            "kanaal": draws.pick(words.CHANNELS),
             "mailadres": case.person.email,
-            "taal": draws.pick(LANGUAGES),
+            "taal": draws.pick(words.LANGUAGES),
             "begindatum": _iso(consented),
         },
         "voorkeuren": {
             "frequentie": draws.pick(("wekelijks", "tweewekelijks", "maandelijks")),
-            "themas": draws.some(THEMES, 2, 7),
+            "themas": draws.some(words.THEMES, 2, 7),
             "groteLetters": draws.chance(0.15),
             "straalInMeters": draws.between(1, 20) * 250,
         },
         "toestemming": {
             "tijdstip": _moment(draws, consented),
-            "wijze": draws.pick(FORMS),
+            "wijze": draws.pick(words.FORMS),
             "grondslag": "artikel 6, lid 1, onder a, AVG",
             "tekstversie": f"{draws.between(1, 4)}.{draws.between(0, 9)}",
             "bevestigd": True,
@@ -506,8 +405,8 @@ def _editions(draws: _Draws, consented: int, today: int) -> list[dict[str, objec
         {
             "editie": first + n,
             "datum": day,
-            "onderwerp": draws.pick(SUBJECT_LINES),
-            "rubrieken": draws.some(THEMES, 1, 3),
+            "onderwerp": draws.pick(words.SUBJECT_LINES),
+            "rubrieken": draws.some(words.THEMES, 1, 3),
             "bezorging": "afgeleverd" if draws.chance(0.95) else "uitgesteld",
         }
         for n, day in enumerate(days)

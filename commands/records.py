@@ -161,5 +161,3 @@ def rectify(
         emit_json({"pointer": pointer, "version": version})
     else:
         click.echo(f"Record {pointer} now has version {version}.")
-
-
