@@ -129,9 +129,7 @@ def read_passphrase(*, confirm: bool) -> str:
         try:
             passphrase = Path(named).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError):
-            raise click.UsageError(
-                f"{PASSPHRASE_FILE} names {named}, which cannot be read"
-            ) from None
+            raise click.UsageError(f"{named}, named by {PASSPHRASE_FILE}, cannot be read") from None
         if not passphrase:
             raise click.UsageError(f"{named}, named by {PASSPHRASE_FILE}, is empty")
         return passphrase

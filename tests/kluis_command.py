@@ -40,7 +40,9 @@ def run(*arguments: object, stdin: bytes = b"") -> Ran:
     saved = sys.stdin, sys.stdout, sys.stderr
     out, err = io.BytesIO(), io.BytesIO()
     # Kept until the bytes are read: a wrapper closes its buffer when it goes.
-    wrappers = [io.TextIOWrapper(buffer, encoding="utf-8", write_through=True) for buffer in (out, err)]
+    wrappers = [
+        io.TextIOWrapper(buffer, encoding="utf-8", write_through=True) for buffer in (out, err)
+    ]
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
     sys.stdout, sys.stderr = wrappers
     try:

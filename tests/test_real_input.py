@@ -1,8 +1,8 @@
 """The whole way with the official test persons of the national register.
 
-Each record goes in by the command and comes out byte for byte; each is proven and verified; some are
-rectified and erased (ER1, ER9, RE1, LG1, LG4, ST1, ST3). The file holds names with diacritics, incomplete
-dates, duplicated numbers, and numbers that start with 0.
+Each record goes in by the command and comes out byte for byte; each is proven and verified; some
+are rectified and erased (ER1, ER9, RE1, LG1, LG4, ST1, ST3). The file holds names with diacritics,
+incomplete dates, duplicated numbers, and numbers that start with 0.
 """
 
 import json
@@ -18,7 +18,7 @@ from anchor.verify import verify
 from vault import Erased, Ground, Vault
 
 FIELD = "/persoon/0/burgerservicenummer"
-PASSPHRASE = "een lange zin die niemand raadt"  # noqa: S105
+PASSPHRASE = "een lange zin die niemand raadt"
 
 
 @pytest.fixture(scope="module")

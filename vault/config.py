@@ -77,7 +77,7 @@ def load_config(folder: Path) -> Config:
         raise ConfigurationError(f"{path} cannot be read: {cause}") from cause
     try:
         return _parse(document)
-    except (InvalidPolicy, ConfigurationError) as cause:
+    except (InvalidPolicy, InvalidInput) as cause:
         raise ConfigurationError(f"{path}: {cause}") from cause
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -143,8 +143,11 @@ class Database:
 def _engine(path: Path, busy_seconds: float) -> Engine:
     # Nothing of a statement's parameters may reach an exception or a log (P3).
     engine = create_engine(
-        f"sqlite:///{path}",
+        # Put together, not written out: a folder's name may hold a question mark or a percent sign.
+        URL.create("sqlite", database=str(path)),
         hide_parameters=True,
+        # Each thread keeps a connection for its reads, however many threads there are.
+        max_overflow=-1,
         connect_args={"timeout": busy_seconds, "isolation_level": None},
     )
 

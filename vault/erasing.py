@@ -98,9 +98,13 @@ def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> No
     """Place a legal hold, which no erasure passes (D3); the reason is sealed with the record's key.
 
     Raises:
-        InvalidInput: the reason is empty or longer than 4,096 bytes.
+        InvalidInput: the reason is empty, longer than 4,096 bytes, or not encodable. It is not
+            repeated.
     """
-    encoded = reason.encode()
+    try:
+        encoded = reason.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("the reason of a hold is not valid Unicode text") from None
     if not 1 <= len(encoded) <= MAX_REASON_BYTES:
         raise InvalidInput(f"the reason of a hold is 1 to {MAX_REASON_BYTES} bytes")
     pointer = parse_pointer(pointer_text)

@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from vault.errors import ConfigurationError, WrongPassphrase
+from vault.errors import ConfigurationError, InvalidInput, WrongPassphrase
 
 FORMAT = "datakluis-keyfile/1"
 SECRET_BYTES = 32
@@ -50,10 +50,12 @@ def write_key_file(path: Path, label: str, secret: bytes, passphrase: str) -> No
 
     Raises:
         ConfigurationError: the file exists.
+        InvalidInput: the passphrase is empty or not encodable.
     """
+    encoded = encode_passphrase(passphrase)
     salt = os.urandom(_SALT_BYTES)
     nonce = os.urandom(_NONCE_BYTES)
-    key = _derive(passphrase, salt, _MEMORY_KIB, _ITERATIONS, _LANES)
+    key = _derive(encoded, salt, _MEMORY_KIB, _ITERATIONS, _LANES)
     document = {
         "format": FORMAT,
         "label": label,
@@ -82,8 +84,10 @@ def read_key_file(path: Path, label: str, passphrase: str) -> bytes:
 
     Raises:
         ConfigurationError: the file is missing or is no key file of this label.
+        InvalidInput: the passphrase is empty or not encodable.
         WrongPassphrase: it does not open.
     """
+    encoded = encode_passphrase(passphrase)
     try:
         raw = path.read_bytes()
     except OSError as cause:
@@ -91,13 +95,28 @@ def read_key_file(path: Path, label: str, passphrase: str) -> bytes:
     try:
         salt, nonce, sealed, cost = _parse(raw, label)
         memory, iterations, lanes = cost
-        key = _derive(passphrase, salt, memory, iterations, lanes)
-    except (ValueError, KeyError, TypeError) as cause:
+        key = _derive(encoded, salt, memory, iterations, lanes)
+    except (ValueError, KeyError, TypeError, RecursionError) as cause:
         raise ConfigurationError(f"{path} is not a key file for the {label}") from cause
     try:
         return AESGCM(key).decrypt(nonce, sealed, _associated(label))
     except InvalidTag:
         raise WrongPassphrase(f"{path} does not open: wrong passphrase, or changed file") from None
+
+
+def encode_passphrase(passphrase: str) -> bytes:
+    """Return a passphrase's bytes.
+
+    Raises:
+        InvalidInput: it is empty or not encodable. It is not repeated.
+    """
+    try:
+        encoded = passphrase.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("the passphrase is not valid Unicode text") from None
+    if not encoded:
+        raise InvalidInput("the passphrase is empty")
+    return encoded
 
 
 def _parse(raw: bytes, label: str) -> tuple[bytes, bytes, bytes, tuple[int, int, int]]:
@@ -124,6 +143,8 @@ def _parse(raw: bytes, label: str) -> tuple[bytes, bytes, bytes, tuple[int, int,
     }
     if raw.decode() != json.dumps(rewritten, indent=2) + "\n":
         raise ValueError("not as written")
+    if len(nonce) != _NONCE_BYTES:
+        raise ValueError("nonce of another length")
     ranges = (_MEMORY_RANGE, _ITERATION_RANGE, _LANE_RANGE)
     if any(
         type(value) is not int or value not in allowed
@@ -133,11 +154,11 @@ def _parse(raw: bytes, label: str) -> tuple[bytes, bytes, bytes, tuple[int, int,
     return salt, nonce, sealed, cost
 
 
-def _derive(passphrase: str, salt: bytes, memory: int, iterations: int, lanes: int) -> bytes:
+def _derive(passphrase: bytes, salt: bytes, memory: int, iterations: int, lanes: int) -> bytes:
     kdf = Argon2id(
         salt=salt, length=SECRET_BYTES, iterations=iterations, lanes=lanes, memory_cost=memory
     )
-    return kdf.derive(passphrase.encode())
+    return kdf.derive(passphrase)
 
 
 def _associated(label: str) -> bytes:

@@ -35,6 +35,7 @@ from vault.database import Database
 from vault.erasing import Erasure
 from vault.errors import ConfigurationError, InvalidInput
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
+from vault.keyfile import encode_passphrase
 from vault.keyring import Keyring
 from vault.keytree import KeyTree
 from vault.reading import VersionInfo
@@ -61,12 +62,11 @@ class Vault:
 
         Raises:
             ConfigurationError: something is in the folder already.
-            InvalidInput: an empty passphrase, or an origin that cannot name a key.
+            InvalidInput: an empty or unencodable passphrase, or an origin that cannot name a key.
         """
         folder = Path(folder)
         origin = origin or f"datakluis.example/{format_pointer(os.urandom(16))}"
-        if not passphrase:
-            raise InvalidInput("the passphrase is empty")
+        encode_passphrase(passphrase)
         if not is_key_name(origin):
             raise InvalidInput(f"origin {origin!r} has a space or a plus, or is empty")
         try:

@@ -233,13 +233,19 @@ class SubjectIndex:
         return {subject: first + offset for offset, subject in enumerate(missing)}
 
     def _grow(self, edit: TreeEdit) -> None:
-        # Highest id instead of a count: it costs nothing, and ids that were freed only delay
-        # nobody.
-        subjects = self._connection.exec_driver_sql("SELECT max(id) FROM vault_subject").scalar()
-        while (subjects or 0) > SUBJECTS_PER_BUCKET * self._count:
+        # Ids are never below the count, so mostly the count need not be taken. They may be far above
+        # it where subjects come and go, and smaller buckets would tell more about their members.
+        if self._number_of("max(id)") <= SUBJECTS_PER_BUCKET * self._count:
+            return
+        subjects = self._number_of("count(*)")
+        while subjects > SUBJECTS_PER_BUCKET * self._count:
             split = self._count - (1 << (self._count.bit_length() - 1))
             self._add_bucket(edit)
             self._reindex(edit, split)
+
+    def _number_of(self, what: str) -> int:
+        row = self._connection.exec_driver_sql(f"SELECT {what} FROM vault_subject")  # noqa: S608
+        return int(row.scalar() or 0)
 
     def _add_bucket(self, edit: TreeEdit) -> None:
         number, slot = self._count, self._fresh_slot(edit, self._count)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ledger.entry import MAX_VERSION, encode_version
 from ledger.log import append_pending
 from ledger.pointer import POINTER_BYTES, format_pointer, parse_pointer
-from policy import RecordCategory, retention_rule
+from policy import InvalidPolicy, RecordCategory, archiefactiedatum, retention_rule
 from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, RecordKeys, derive_record_keys, row_tag
 from vault.core import Caller, Change, Core
 from vault.errors import InvalidInput
@@ -132,7 +132,7 @@ class _Preparer:
         self._core = core
         self._category = category
         self._today = today
-        self._lawful_dates: set[dt.date] = set()
+        self._lawful_dates: set[tuple[dt.date, dt.date | None]] = set()
 
     def __call__(self, batch: Sequence[NewRecord]) -> list[_Prepared]:
         # One read of the operating system's randomness for the batch; it is used up here.
@@ -146,11 +146,10 @@ class _Preparer:
         payload = record.payload
         _check_payload(payload)
         record_date = record.record_date or self._today
-        if record_date not in self._lawful_dates:
-            # Refuses a record whose selection list is not carried, before anything is stored (ST1,
-            # ST2).
-            retention_rule(self._category, record_date)
-            self._lawful_dates.add(record_date)
+        dates = (record_date, record.brondatum)
+        if dates not in self._lawful_dates:
+            _check_dates(self._category, *dates)
+            self._lawful_dates.add(dates)
         pointer = randomness[:POINTER_BYTES]
         slot_key = randomness[POINTER_BYTES:-NONCE_BYTES]
         keys = derive_record_keys(slot_key)
@@ -218,6 +217,20 @@ def _batched(records: Iterable[NewRecord]) -> Iterator[list[NewRecord]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _check_dates(
+    category: RecordCategory, record_date: dt.date, brondatum: dt.date | None
+) -> None:
+    """Refuse what no decision could be made about later (ST1, ST2, ST3)."""
+    if isinstance(record_date, dt.datetime) or isinstance(brondatum, dt.datetime):
+        raise InvalidInput("record_date and brondatum are days, without a time")
+    rule = retention_rule(category, record_date)
+    try:
+        if rule is not None:
+            archiefactiedatum(brondatum, rule.result)
+    except InvalidPolicy as error:
+        raise InvalidInput(f"brondatum: {error}") from None
 
 
 def _check_payload(payload: bytes) -> None:
