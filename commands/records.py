@@ -48,7 +48,7 @@ def put(
 
     Example: kluis put besluit.json --category wmo --subject - --brondatum 2026-03-31
     """
-    from vault.writing import MAX_PAYLOAD_BYTES
+    from vault.preparing import MAX_PAYLOAD_BYTES
 
     if file == STDIN and subject == STDIN:
         raise click.UsageError("payload and subject cannot both come from standard input")
@@ -152,7 +152,7 @@ def rectify(
 
     Example: kluis rectify fot2d5nazp4jwibdvshnxksywm corrected.json
     """
-    from vault.writing import MAX_PAYLOAD_BYTES
+    from vault.preparing import MAX_PAYLOAD_BYTES
 
     payload = read_input(file, MAX_PAYLOAD_BYTES)
     with context.open() as vault:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from ledger import merkle
 from ledger.checkpoint import Checkpoint
 from ledger.errors import LedgerError, Malformed, UnknownLeaf
-from ledger.note import Note
+from ledger.note import Note, is_text_line
 from ledger.tiles import TILE_WIDTH, hash_reader, parse_bundle
 
 
@@ -140,8 +140,8 @@ def create(connection: Connection, origin: str) -> None:
     Raises:
         Malformed: an origin that no checkpoint could carry.
     """
-    if not origin.strip() or origin != origin.strip() or "\n" in origin:
-        raise Malformed("an origin is one non-empty line")
+    if not is_text_line(origin) or origin != origin.strip():
+        raise Malformed("an origin is one non-empty line without control characters")
     connection.exec_driver_sql(
         "INSERT INTO ledger_head (id, origin, size, root) VALUES (1, ?, 0, ?)",
         (origin, merkle.EMPTY_ROOT),

@@ -3,7 +3,7 @@
 A pointer is 16 bytes from the operating system, never derived from content or subject (PR2, PR5).
 People and scripts see it as lower-case base32 (RFC 4648 section 6) without padding, 26 characters:
 
-    00112233445566778899aabbccddeeff  ->  aaisemzukvtxpcezvk54zxpo74
+    00112233445566778899aabbccddeeff  ->  aaisem2ekvthpcezvk54zxpo74
 
 Sixteen bytes fill 25.6 base32 characters; the two spare bits of the last one are zero, and a text
 in which they are not is refused, so that each record has exactly one name.

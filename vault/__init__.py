@@ -1,7 +1,7 @@
 """The SDK: encrypted records, their keys and the operations on them.
 
-Names are loaded when they are first used, so that reading an error type or verifying evidence does not
-load the database and the ciphers.
+Names are loaded when they are first used, so that reading an error type or verifying evidence does
+not load the database and the ciphers.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
         WrongPassphrase,
     )
     from vault.importing import BadLines, ImportOrder, ImportReport
+    from vault.preparing import NewRecord
     from vault.reading import VersionInfo
     from vault.sdk import Vault
-    from vault.writing import NewRecord
 
 __all__ = [
     "BadLines",
@@ -67,7 +67,7 @@ _HOMES = {
     "vault.importing": ("BadLines", "ImportOrder", "ImportReport"),
     "vault.reading": ("VersionInfo",),
     "vault.sdk": ("Vault",),
-    "vault.writing": ("NewRecord",),
+    "vault.preparing": ("NewRecord",),
 }
 
 

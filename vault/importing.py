@@ -24,7 +24,8 @@ from vault.core import Caller, Change, Core
 from vault.errors import Busy, InvalidInput
 from vault.jsonlines import BadLine, GoodLine, SubjectField, read_lines
 from vault.keynode import KEY_BYTES
-from vault.writing import NewRecord, put_batches
+from vault.preparing import NewRecord
+from vault.writing import put_batches
 
 # Told how many lines are done of how many in all; 0 in all means that lines are being checked.
 OnProgress = Callable[[int, int], None]

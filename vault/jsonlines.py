@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from vault.errors import InvalidInput
+from vault.preparing import MAX_PAYLOAD_BYTES
 from vault.subjects import encode_subject
-from vault.writing import MAX_PAYLOAD_BYTES
 
 _ARRAY_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 

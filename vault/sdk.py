@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -30,16 +31,17 @@ from vault import checkpointing, erasing, proving, reading, writing
 from vault.auditing import AuditReport, audit
 from vault.clock import Clock, SystemClock
 from vault.config import FILE_NAME, load_config
-from vault.core import DATABASE_FILE, Core
+from vault.core import DATABASE_FILE, Caller, Core
 from vault.database import Database
 from vault.erasing import Erasure
 from vault.errors import ConfigurationError, InvalidInput
+from vault.groupcommit import GroupCommit
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
 from vault.keyfile import encode_passphrase
 from vault.keyring import Keyring
 from vault.keytree import KeyTree
+from vault.preparing import NewRecord, PreparedRecord, Preparer
 from vault.reading import VersionInfo
-from vault.writing import NewRecord
 
 
 class Vault:
@@ -47,6 +49,9 @@ class Vault:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._puts: GroupCommit[tuple[PreparedRecord, Caller]] = GroupCommit(
+            partial(writing.put_group, core)
+        )
 
     def __repr__(self) -> str:
         return f"Vault({str(self._core.folder)!r})"
@@ -178,14 +183,15 @@ class Vault:
             PurposeRefused: the purpose is not registered.
             ListNotCarried: the record's date calls for a selection list that is not carried.
         """
+        caller = self._core.caller(actor, purpose)
+        self._core.require_allowed(category, caller.purpose)
         record = NewRecord(payload, subject, brondatum, record_date)
-        pointers: list[str] = []
-        self.put_many(
-            [record], category=category, actor=actor, purpose=purpose, on_batch=pointers.extend
-        )
+        preparer = Preparer(self._core, self._core.config.category(category))
+        (prepared,) = preparer.prepare([record])
+        self._puts.submit((prepared, caller))
         if wait:
             self.checkpoint()
-        return pointers[0]
+        return format_pointer(prepared.pointer)
 
     def put_many(
         self,

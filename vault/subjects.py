@@ -233,8 +233,8 @@ class SubjectIndex:
         return {subject: first + offset for offset, subject in enumerate(missing)}
 
     def _grow(self, edit: TreeEdit) -> None:
-        # Ids are never below the count, so mostly the count need not be taken. They may be far above
-        # it where subjects come and go, and smaller buckets would tell more about their members.
+        # The highest id is never below the count, so mostly no count is needed. It may be far above
+        # it where subjects come and go, and smaller buckets would tell more of their members.
         if self._number_of("max(id)") <= SUBJECTS_PER_BUCKET * self._count:
             return
         subjects = self._number_of("count(*)")

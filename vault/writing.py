@@ -1,24 +1,23 @@
 """Putting and rectifying records.
 
-A record is prepared without the writer lock: keys, blob, commitment and entry need nothing that the
-lock protects. Under the lock it gets its slot and row ids, and record, key node and pending entry
-become durable in one transaction.
+Records come prepared (vault/preparing.py). Under the writer lock each gets its slot and row
+numbers, and record, key node and pending entry become durable in one transaction.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ledger.entry import MAX_VERSION, encode_version
 from ledger.log import append_pending
-from ledger.pointer import POINTER_BYTES, format_pointer, parse_pointer
-from policy import InvalidPolicy, RecordCategory, archiefactiedatum, retention_rule
-from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, RecordKeys, derive_record_keys, row_tag
+from ledger.pointer import format_pointer, parse_pointer
+from policy import RecordCategory
+from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, derive_record_keys, row_tag
 from vault.core import Caller, Change, Core
 from vault.errors import InvalidInput
+from vault.preparing import NewRecord, PreparedRecord, Preparer, check_payload
 from vault.reading import erased_error
 from vault.records import (
     Action,
@@ -28,41 +27,9 @@ from vault.records import (
     next_record_id,
     row_fields,
 )
-from vault.subjects import encode_subject
 
-MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 BATCH_RECORDS = 1_000
 _BATCH_BYTES = 16 * 1024 * 1024
-_RANDOM_BYTES = POINTER_BYTES + SLOT_KEY_BYTES + NONCE_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class NewRecord:
-    """One record to store.
-
-    Attributes:
-        payload: at most 8 MiB, kept byte for byte.
-        subject: whom it is about: any text of 1 to 256 bytes in UTF-8.
-        brondatum: the day on which its retention term starts, or None while that is unknown.
-        record_date: the day on which it was made or received; None means today (ST2).
-    """
-
-    payload: bytes
-    subject: str
-    brondatum: dt.date | None = None
-    record_date: dt.date | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    pointer: bytes
-    slot_key: bytes
-    keys: RecordKeys
-    body: bytes
-    entry: bytes
-    subject: bytes
-    record_date: str
-    brondatum: str | None
 
 
 def put_batches(
@@ -82,14 +49,19 @@ def put_batches(
         before_commit: called inside each transaction; returns the id of the import run to which
             its records belong.
     """
-    today = core.clock.today()
-    prepare = _Preparer(core, category, today)
+    preparer = Preparer(core, category)
     for batch in _batched(records):
-        prepared = prepare(batch)
+        prepared = preparer.prepare(batch)
         with core.change() as change:
             import_id = before_commit(change) if before_commit else None
-            _insert(core, change, prepared, category.name, caller, import_id)
+            _insert(core, change, [(one, caller) for one in prepared], import_id)
         yield [format_pointer(one.pointer) for one in prepared]
+
+
+def put_group(core: Core, group: Sequence[tuple[PreparedRecord, Caller]]) -> None:
+    """Store records of several callers in one transaction."""
+    with core.change() as change:
+        _insert(core, change, group, None)
 
 
 def rectify(core: Core, pointer_text: str, payload: bytes, caller: Caller) -> int:
@@ -97,7 +69,7 @@ def rectify(core: Core, pointer_text: str, payload: bytes, caller: Caller) -> in
 
     Earlier versions stay readable in the history: a decision may rest on them.
     """
-    _check_payload(payload)
+    check_payload(payload)
     pointer = parse_pointer(pointer_text)
     randomness = os.urandom(SLOT_KEY_BYTES + NONCE_BYTES)
     slot_key, nonce = randomness[:SLOT_KEY_BYTES], randomness[SLOT_KEY_BYTES:]
@@ -125,85 +97,33 @@ def rectify(core: Core, pointer_text: str, payload: bytes, caller: Caller) -> in
     return number
 
 
-class _Preparer:
-    """Prepares batches of one category; holds what is the same for each record."""
-
-    def __init__(self, core: Core, category: RecordCategory, today: dt.date) -> None:
-        self._core = core
-        self._category = category
-        self._today = today
-        self._lawful_dates: set[tuple[dt.date, dt.date | None]] = set()
-
-    def __call__(self, batch: Sequence[NewRecord]) -> list[_Prepared]:
-        # One read of the operating system's randomness for the batch; it is used up here.
-        randomness = os.urandom(_RANDOM_BYTES * len(batch))
-        return [
-            self._prepare(record, randomness[start : start + _RANDOM_BYTES])
-            for record, start in zip(batch, range(0, len(randomness), _RANDOM_BYTES), strict=True)
-        ]
-
-    def _prepare(self, record: NewRecord, randomness: bytes) -> _Prepared:
-        payload = record.payload
-        _check_payload(payload)
-        record_date = record.record_date or self._today
-        dates = (record_date, record.brondatum)
-        if dates not in self._lawful_dates:
-            _check_dates(self._category, *dates)
-            self._lawful_dates.add(dates)
-        pointer = randomness[:POINTER_BYTES]
-        slot_key = randomness[POINTER_BYTES:-NONCE_BYTES]
-        keys = derive_record_keys(slot_key)
-        body = self._core.cipher.seal(keys, pointer, 1, payload, randomness[-NONCE_BYTES:])
-        commitment = self._core.committer.commit(keys.commitment, pointer, 1, payload)
-        return _Prepared(
-            pointer,
-            slot_key,
-            keys,
-            body,
-            encode_version(pointer, 1, commitment),
-            encode_subject(record.subject),
-            record_date.isoformat(),
-            record.brondatum.isoformat() if record.brondatum else None,
-        )
-
-
 def _insert(
     core: Core,
     change: Change,
-    batch: list[_Prepared],
-    category: str,
-    caller: Caller,
+    group: Sequence[tuple[PreparedRecord, Caller]],
     import_id: int | None,
 ) -> None:
-    connection = change.connection
-    subject_ids = change.subjects.ensure(change.edit, [one.subject for one in batch])
-    first_slot = change.edit.add([one.slot_key for one in batch])
-    first_id = next_record_id(connection)
-    act_id = change.act(caller, Action.PUT, core.clock.now())
+    subject_ids = change.subjects.ensure(change.edit, [one.subject for one, _ in group])
+    first_slot = change.edit.add([one.slot_key for one, _ in group])
+    first_id = next_record_id(change.connection)
+    now = core.clock.now()
+    acts = {
+        caller: change.act(caller, Action.PUT, now)
+        for caller in dict.fromkeys(caller for _, caller in group)
+    }
     generation = change.edit.state.generation
     records: list[tuple[object, ...]] = []
     versions: list[tuple[object, ...]] = []
-    for offset, one in enumerate(batch):
+    for offset, (one, caller) in enumerate(group):
+        record_id, slot = first_id + offset, first_slot + offset
         subject_id = subject_ids[one.subject]
-        tag = row_tag(
-            one.keys,
-            row_fields(
-                one.pointer,
-                1,
-                category,
-                one.record_date,
-                one.brondatum,
-                subject_id,
-                on_hold=False,
-            ),
-        )
-        record_id = first_id + offset
-        dates = (one.record_date, one.brondatum)
-        records.append((record_id, one.pointer, category, *dates, subject_id, import_id, tag))
-        versions.append((record_id, 1, first_slot + offset, generation, act_id, one.body))
-    insert_records(connection, records)
-    insert_versions(connection, versions)
-    append_pending(connection, [one.entry for one in batch])
+        described = (one.category, one.record_date, one.brondatum, subject_id)
+        tag = row_tag(one.keys, row_fields(one.pointer, 1, *described, on_hold=False))
+        records.append((record_id, one.pointer, *described, import_id, tag))
+        versions.append((record_id, 1, slot, generation, acts[caller], one.body))
+    insert_records(change.connection, records)
+    insert_versions(change.connection, versions)
+    append_pending(change.connection, [one.entry for one, _ in group])
 
 
 def _batched(records: Iterable[NewRecord]) -> Iterator[list[NewRecord]]:
@@ -217,22 +137,3 @@ def _batched(records: Iterable[NewRecord]) -> Iterator[list[NewRecord]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _check_dates(
-    category: RecordCategory, record_date: dt.date, brondatum: dt.date | None
-) -> None:
-    """Refuse what no decision could be made about later (ST1, ST2, ST3)."""
-    if isinstance(record_date, dt.datetime) or isinstance(brondatum, dt.datetime):
-        raise InvalidInput("record_date and brondatum are days, without a time")
-    rule = retention_rule(category, record_date)
-    try:
-        if rule is not None:
-            archiefactiedatum(brondatum, rule.result)
-    except InvalidPolicy as error:
-        raise InvalidInput(f"brondatum: {error}") from None
-
-
-def _check_payload(payload: bytes) -> None:
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")

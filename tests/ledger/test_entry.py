@@ -1,0 +1,230 @@
+"""Pointers and entries: one spelling each, held against byte patterns and golden vectors."""
+
+import base64
+import json
+import re
+import string
+import traceback
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from ledger_fixtures import VECTORS, load_generator
+
+from ledger import entry as entry_module
+from ledger import pointer as pointer_module
+from ledger.entry import (
+    CommitmentSuite,
+    Entry,
+    EntryKind,
+    encode_erasure,
+    encode_version,
+    parse_entry,
+    pointer_of,
+)
+from ledger.errors import Malformed
+from ledger.pointer import format_pointer, parse_pointer
+
+ENTRIES = json.loads((VECTORS / "entry.json").read_text(encoding="utf-8"))
+POINTERS = json.loads((VECTORS / "entry_pointer.json").read_text(encoding="utf-8"))
+
+# 25 characters hold 125 bits; the last one holds three more and two spare bits, which are zero.
+POINTER_TEXT = re.compile(r"[a-z2-7]{25}[aeimquy4]")
+VERSION_NOT_ZERO = rb"(?!\x00{4})[\x00-\xff]{4}"
+ENTRY_BYTES = re.compile(
+    rb"\x01\x01\x01\x00[\x00-\xff]{16}" + VERSION_NOT_ZERO + rb"[\x00-\xff]{32}"
+    rb"|\x01\x02\x00\x00[\x00-\xff]{16}" + VERSION_NOT_ZERO,
+    re.DOTALL,
+)
+
+pointers = st.binary(min_size=16, max_size=16)
+versions = st.integers(1, 2**32 - 1)
+commitments = st.binary(min_size=32, max_size=32)
+entries = st.one_of(
+    st.builds(encode_version, pointers, versions, commitments),
+    st.builds(encode_erasure, pointers, versions),
+)
+
+
+def accepts_pointer(text: str) -> bool:
+    """Whether a text is taken for a pointer; anything but bytes or Malformed ends the test."""
+    try:
+        found = parse_pointer(text)
+    except Malformed:
+        return False
+    assert format_pointer(found) == text
+    assert len(found) == 16
+    return True
+
+
+def accepts_entry(data: bytes) -> bool:
+    try:
+        found = parse_entry(data)
+    except Malformed:
+        return False
+    assert found.encode() == data
+    assert found.pointer == pointer_of(data) == data[4:20]
+    return True
+
+
+def test_the_vectors_are_what_their_generator_writes():
+    for name, content in load_generator().files().items():
+        assert (VECTORS / name).read_text(encoding="utf-8") == content, name
+
+
+@pytest.mark.parametrize("vector", POINTERS, ids=[v["text"] for v in POINTERS])
+def test_golden_pointers(vector):
+    assert format_pointer(bytes.fromhex(vector["bytes"])) == vector["text"]
+    assert parse_pointer(vector["text"]).hex() == vector["bytes"]
+
+
+def test_the_pointer_in_the_docstring_is_one():
+    found = re.search(r"([0-9a-f]{32})  ->  (\S+)", pointer_module.__doc__)
+    assert format_pointer(bytes.fromhex(found[1])) == found[2]
+
+
+@given(pointers)
+def test_pr2_a_pointer_reads_back_and_has_26_characters(pointer):
+    text = format_pointer(pointer)
+    assert POINTER_TEXT.fullmatch(text)
+    assert parse_pointer(text) == pointer
+
+
+def test_a_pointer_has_one_name_the_spare_bits_are_zero():
+    stem = format_pointer(bytes(range(16)))[:-1]
+    last = string.ascii_lowercase + "234567"
+    taken = [character for character in last if accepts_pointer(stem + character)]
+    print(f"{len(taken)} of {len(last)} last characters name a pointer")
+    assert taken == list("aeimquy4")
+    # Control: Python's own decoder takes all of them.
+    assert all(len(base64.b32decode((stem + c).upper() + "======")) == 16 for c in last)
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.text(string.ascii_letters + string.digits + "= \n-", min_size=24, max_size=28),
+        st.text(string.ascii_lowercase + "234567", min_size=26, max_size=26),
+        st.binary(min_size=14, max_size=18).map(format_pointer),
+    )
+)
+@example("")
+@example("=" * 26)
+@example("\ud800" * 26)
+@example("999999990")
+def test_only_what_format_writes_is_a_pointer(text):
+    assert accepts_pointer(text) == (POINTER_TEXT.fullmatch(text) is not None)
+
+
+@given(pointers, st.integers(0, 26), st.characters(), st.booleans())
+def test_a_pointer_with_one_character_changed_is_another_or_none(pointer, place, other, insert):
+    text = format_pointer(pointer)
+    changed = text[:place] + other + text[place + (0 if insert else 1) :]
+    if accepts_pointer(changed) and changed != text:
+        assert parse_pointer(changed) != pointer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        str.upper,
+        lambda t: t.replace("s", "ſ"),  # upper-cases to S
+        lambda t: t.replace("i", "ı"),  # upper-cases to I
+        lambda t: t.replace("k", "\u212a"),  # lower-cases to k
+        lambda t: f" {t}",
+        lambda t: f"{t}\n",
+        lambda t: f"{t}======",
+        lambda t: t[:-1],
+        lambda t: f"{t}a",
+        lambda t: f"{t[:13]}-{t[13:]}",
+    ],
+)
+def test_no_second_spelling_of_a_pointer(change):
+    text = "aaisem2ekvthpcezvk54zxpo74"
+    assert {"s", "i", "k"} <= set(text)
+    assert accepts_pointer(text)
+    assert change(text) != text
+    assert not accepts_pointer(change(text))
+
+
+@pytest.mark.parametrize("text", ["999999990", "J. Jansen", "a" * 25 + "b", "bsn=999999990" * 2])
+def test_what_a_caller_passed_by_mistake_is_not_repeated(text):
+    """P3: an error message or a stack trace must not carry an identifier of a person."""
+    with pytest.raises(Malformed) as caught:
+        parse_pointer(text)
+    whole = "".join(traceback.format_exception(caught.value))
+    assert text not in whole
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("vector", ENTRIES, ids=[v["entry"][:56] for v in ENTRIES])
+def test_golden_entries(vector):
+    pointer, commitment = bytes.fromhex(vector["pointer"]), bytes.fromhex(vector["commitment"])
+    data, version = bytes.fromhex(vector["entry"]), vector["version"]
+    if vector["kind"] == "version":
+        expected = Entry(
+            EntryKind.VERSION, pointer, version, 0, CommitmentSuite.SHA256_HMAC, commitment
+        )
+        assert encode_version(pointer, version, commitment) == data
+    else:
+        expected = Entry(EntryKind.ERASURE, pointer, version, 0, CommitmentSuite.NONE, b"")
+        assert encode_erasure(pointer, version) == data
+    assert expected.encode() == data
+    assert parse_entry(data) == expected
+
+
+def test_the_entry_in_the_docstring_is_one():
+    found = re.search(r"^    (01 01 01 00 .*)…", entry_module.__doc__, re.MULTILINE)
+    head = bytes.fromhex(found[1].removesuffix("aaaa"))
+    pointer = parse_pointer("aaisem2ekvthpcezvk54zxpo74")
+    assert encode_version(pointer, 1, b"\xaa" * 32) == head + b"\xaa" * 32
+
+
+@given(entries)
+def test_an_entry_reads_back(data):
+    assert ENTRY_BYTES.fullmatch(data)
+    assert accepts_entry(data)
+
+
+@given(st.one_of(st.binary(max_size=80), st.tuples(entries, st.binary(max_size=3)).map(b"".join)))
+@example(b"")
+def test_only_what_encode_writes_is_an_entry(data):
+    assert accepts_entry(data) == (ENTRY_BYTES.fullmatch(data) is not None)
+
+
+@given(entries, st.integers(0, 55), st.integers(0, 255))
+def test_an_entry_with_one_byte_changed_is_another_or_none(data, place, value):
+    place %= len(data)
+    changed = data[:place] + bytes([value]) + data[place + 1 :]
+    assert accepts_entry(changed) == (ENTRY_BYTES.fullmatch(changed) is not None)
+    if accepts_entry(changed) and changed != data:
+        assert parse_entry(changed) != parse_entry(data)
+
+
+def test_every_head_and_every_length():
+    """Each value of each head byte alone, each pair of kind and suite, each length."""
+    whole = encode_version(b"p" * 16, 1, b"c" * 32)
+    bare = encode_erasure(b"p" * 16, 1)
+    cases = [data[:length] for data in (whole, bare) for length in range(len(data) + 1)]
+    cases += [whole + bytes(extra) for extra in range(1, 40)]
+    for data in (whole, bare):
+        for place in range(4):
+            cases += [data[:place] + bytes([v]) + data[place + 1 :] for v in range(256)]
+        cases += [data[:1] + bytes([k, s]) + data[3:] for k in range(256) for s in range(256)]
+    taken = sum(accepts_entry(data) for data in cases)
+    print(f"{taken} of {len(cases)} heads and lengths are entries")
+    assert taken == sum(ENTRY_BYTES.fullmatch(data) is not None for data in cases)
+    # Whole, and the two originals once more per way of changing them.
+    assert {bytes(data) for data in cases if accepts_entry(data)} == {whole, bare}
+
+
+def test_version_zero_is_refused_and_the_largest_is_not():
+    assert not accepts_entry(encode_version(b"p" * 16, 0, b"c" * 32))
+    assert not accepts_entry(encode_erasure(b"p" * 16, 0))
+    assert parse_entry(encode_erasure(b"p" * 16, 2**32 - 1)).version == 2**32 - 1
+
+
+@given(entries)
+def test_p3_an_entry_has_no_room_for_text_time_or_category(data):
+    """What is not pointer, version and commitment is one of two fixed heads."""
+    assert (data[:4].hex(), len(data)) in {("01010100", 56), ("01020000", 24)}

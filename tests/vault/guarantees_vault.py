@@ -1,0 +1,132 @@
+"""What the guarantee tests share: cheap vaults, and one check of a vault against what was told.
+
+A vault is made once with the smallest Argon2id cost that a key file may ask for and copied for each
+test, so that opening one takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+from ledger.checkpoint import Checkpoint
+from ledger.log import Log
+from ledger.merkle import verify_consistency
+from ledger.note import Note
+from vault import Erased, Ground, Vault, VaultError, keyfile
+
+PASSPHRASE = "only for tests"
+CATEGORY = "nieuwsbrief"  # no duty to keep: erased when the consent is withdrawn
+GROUND = Ground.CONSENT_WITHDRAWN
+ORIGIN = "datakluis.example/guarantees"
+
+_KEEP = tempfile.TemporaryDirectory(prefix="datakluis-guarantees-")
+
+
+@functools.cache
+def _template() -> Path:
+    folder = Path(_KEEP.name) / "template"
+    with patch.multiple(keyfile, _MEMORY_KIB=8 * 4, _ITERATIONS=1, _LANES=4):
+        Vault.create(folder, PASSPHRASE, origin=ORIGIN).close()
+    return folder
+
+
+def new_vault(folder: Path) -> Path:
+    """Make a new vault in a folder that does not exist yet."""
+    shutil.copytree(_template(), folder)
+    return folder
+
+
+def open_vault(folder: Path) -> Vault:
+    """Open a vault of these tests."""
+    return Vault.open(folder, PASSPHRASE)
+
+
+def put(vault: Vault, payload: bytes, subject: str = "subject") -> str:
+    """Store one record that may be erased."""
+    return vault.put(payload, category=CATEGORY, subject=subject)
+
+
+def erase(vault: Vault, pointer: str) -> None:
+    """Erase one record."""
+    vault.erase(pointer, GROUND)
+
+
+def chosen_seed() -> int:
+    """Return the seed of this run: DATAKLUIS_SEED repeats an earlier one."""
+    return int(os.environ.get("DATAKLUIS_SEED") or random.SystemRandom().randrange(2**32))
+
+
+def query(vault: Vault, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+    """Return the rows of a query on a vault's database."""
+    with vault._core.database.read() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(sql, parameters)]
+
+
+def outcome(call: Callable[[], object]) -> object:
+    """Return what a call returned, or the error that it raised."""
+    try:
+        return call()
+    except VaultError as error:
+        return error
+
+
+class Known:
+    """What a vault has acknowledged: the payload versions of each record, and which are erased."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, list[bytes]] = {}
+        self.erased: set[str] = set()
+        self.subjects: dict[str, str] = {}
+
+    def stored(self, pointers: list[str], payloads: list[bytes], subject: str) -> None:
+        """Note that records were stored."""
+        for pointer, payload in zip(pointers, payloads, strict=True):
+            self.versions[pointer] = [payload]
+            self.subjects[pointer] = subject
+
+    def living(self) -> list[str]:
+        """Return the pointers that were not erased."""
+        return [pointer for pointer in self.versions if pointer not in self.erased]
+
+    def damage(self, vault: Vault) -> list[str]:
+        """Return what a vault lost, brought back or left half done of all this."""
+        found = []
+        for pointer, payloads in self.versions.items():
+            answer = outcome(lambda pointer=pointer: vault.get(pointer))
+            if pointer in self.erased:
+                if not isinstance(answer, Erased):
+                    found.append(f"resurrected: {pointer} was erased, get gives {answer!r}")
+            elif answer != payloads[-1]:
+                found.append(f"lost: {pointer} version {len(payloads)}, get gives {answer!r}")
+            numbers = [info.number for info in vault.history(pointer)]
+            if numbers != list(range(1, len(payloads) + 1)):
+                found.append(f"half-done: {pointer} has the versions {numbers}")
+        own_records: dict[str, list[str]] = {subject: [] for subject in self.subjects.values()}
+        for pointer in self.living():
+            own_records[self.subjects[pointer]].append(pointer)
+        for subject, own in own_records.items():
+            if sorted(vault.find(subject)) != sorted(own):
+                found.append(f"lost: the index of {subject} differs from its {len(own)} records")
+        [(records,)] = query(vault, "SELECT count(*) FROM vault_record")
+        if records != len(self.versions):
+            found.append(f"half-done: {records} records, {len(self.versions)} were put")
+        return found
+
+
+def consistency_fault(vault: Vault, older: Note, newer: Note) -> str | None:
+    """Return why a newer checkpoint does not extend an older one, or None."""
+    old, new = Checkpoint.parse(older.text), Checkpoint.parse(newer.text)
+    with vault._core.database.read() as connection:
+        try:
+            proof = Log(connection).consistency_proof(old.size, new.size)
+            verify_consistency(old.size, old.root, new.size, new.root, proof)
+        except Exception as error:
+            return f"{new.size} leaves do not extend {old.size}: {error!r}"
+    return None

@@ -1,0 +1,130 @@
+"""Preparing records: everything about a new record that needs no lock.
+
+Keys, blob, commitment and entry depend on nothing that the writer lock protects. Under the lock a
+prepared record only gets its slot, its row numbers and its row tag (vault/writing.py).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ledger.entry import encode_version
+from ledger.pointer import POINTER_BYTES
+from policy import InvalidPolicy, RecordCategory, archiefactiedatum, retention_rule
+from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, RecordKeys, derive_record_keys
+from vault.core import Core
+from vault.errors import InvalidInput
+from vault.subjects import encode_subject
+
+MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+_RANDOM_BYTES = POINTER_BYTES + SLOT_KEY_BYTES + NONCE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """One record to store.
+
+    Attributes:
+        payload: at most 8 MiB, kept byte for byte.
+        subject: whom it is about: any text of 1 to 256 bytes in UTF-8.
+        brondatum: the day on which its retention term starts, or None while that is unknown.
+        record_date: the day on which it was made or received; None means today (ST2).
+    """
+
+    payload: bytes
+    subject: str
+    brondatum: dt.date | None = None
+    record_date: dt.date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRecord:
+    """A record that only waits for the writer lock. Its repr shows no key."""
+
+    pointer: bytes
+    slot_key: bytes
+    keys: RecordKeys
+    body: bytes
+    entry: bytes
+    subject: bytes
+    category: str
+    record_date: str
+    brondatum: str | None
+
+    def __repr__(self) -> str:
+        return "PreparedRecord(…)"
+
+
+class Preparer:
+    """Prepares records of one category; holds what is the same for each.
+
+    Args:
+        core: of the open vault.
+        category: of the records.
+    """
+
+    def __init__(self, core: Core, category: RecordCategory) -> None:
+        self._core = core
+        self._category = category
+        self._today = core.clock.today()
+        self._lawful_dates: set[tuple[dt.date, dt.date | None]] = set()
+
+    def prepare(self, batch: Sequence[NewRecord]) -> list[PreparedRecord]:
+        """Return the prepared records of a batch.
+
+        Raises:
+            InvalidInput: a payload or subject is out of bounds.
+            ListNotCarried: a record's date calls for a selection list that is not carried.
+        """
+        # One read of the operating system's randomness for the batch; it is used up here.
+        randomness = os.urandom(_RANDOM_BYTES * len(batch))
+        return [
+            self._prepare(record, randomness[start : start + _RANDOM_BYTES])
+            for record, start in zip(batch, range(0, len(randomness), _RANDOM_BYTES), strict=True)
+        ]
+
+    def _prepare(self, record: NewRecord, randomness: bytes) -> PreparedRecord:
+        payload = record.payload
+        check_payload(payload)
+        record_date = record.record_date or self._today
+        dates = (record_date, record.brondatum)
+        if dates not in self._lawful_dates:
+            _check_dates(self._category, *dates)
+            self._lawful_dates.add(dates)
+        pointer = randomness[:POINTER_BYTES]
+        slot_key = randomness[POINTER_BYTES:-NONCE_BYTES]
+        keys = derive_record_keys(slot_key)
+        body = self._core.cipher.seal(keys, pointer, 1, payload, randomness[-NONCE_BYTES:])
+        commitment = self._core.committer.commit(keys.commitment, pointer, 1, payload)
+        return PreparedRecord(
+            pointer,
+            slot_key,
+            keys,
+            body,
+            encode_version(pointer, 1, commitment),
+            encode_subject(record.subject),
+            self._category.name,
+            record_date.isoformat(),
+            record.brondatum.isoformat() if record.brondatum else None,
+        )
+
+
+def check_payload(payload: bytes) -> None:
+    """Raise InvalidInput for a payload over the limit."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
+
+
+def _check_dates(category: RecordCategory, record_date: dt.date, brondatum: dt.date | None) -> None:
+    """Refuse what no decision could be made about later (ST1, ST2, ST3)."""
+    if isinstance(record_date, dt.datetime) or isinstance(brondatum, dt.datetime):
+        raise InvalidInput("record_date and brondatum are days, without a time")
+    rule = retention_rule(category, record_date)
+    try:
+        if rule is not None:
+            archiefactiedatum(brondatum, rule.result)
+    except InvalidPolicy as error:
+        raise InvalidInput(f"brondatum: {error}") from None
