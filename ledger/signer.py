@@ -6,7 +6,8 @@ keeps its last checkpoint in a folder of its own, compares the database against 
 lock, and replaces it before the new signature leaves:
 
     1. lock the folder; read the last signed checkpoint
-    2. the database's tree must reproduce it: not smaller (`RolledBack`), not different (`Forked`)
+    2. the database's tree must reproduce and extend it: not smaller (`RolledBack`), not different
+       (`Forked`); a consistency proof ties the new root to the signed one
     3. sign the head; write it to a temporary file, fsync, rename, fsync the folder
     4. the caller stores the note in the database
 
@@ -28,8 +29,16 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from ledger.checkpoint import Checkpoint
-from ledger.errors import BadSignature, Forked, Malformed, RolledBack, SignerStateLost
+from ledger.errors import (
+    BadProof,
+    BadSignature,
+    Forked,
+    Malformed,
+    RolledBack,
+    SignerStateLost,
+)
 from ledger.log import Head, Log
+from ledger.merkle import verify_consistency
 from ledger.note import Note, VerifierKey, sign, verify
 
 LAST_CHECKPOINT = "last-checkpoint"
@@ -67,18 +76,24 @@ class SignerMemory:
 
         Raises:
             RolledBack: the database's tree is smaller than what was signed.
-            Forked: its tree is another one.
+            Forked: its tree is another one, or its head is not that of its tree.
             SignerStateLost: there is nothing to compare with.
         """
         note, signed = self.last()
         if head.size < signed.size:
             raise RolledBack(signed.size, head.size)
-        if head.origin != signed.origin or not hmac.compare_digest(
-            log.root(signed.size), signed.root
+        if (
+            head.origin != signed.origin
+            or not hmac.compare_digest(log.root(signed.size), signed.root)
+            or not hmac.compare_digest(log.root(head.size), head.root)
         ):
             raise Forked(signed.size)
-        if head.size == signed.size and not hmac.compare_digest(head.root, signed.root):
-            raise Forked(signed.size)
+        # Two roots can both fit forged tiles where they read different ones; a proof ties them.
+        proof = log.consistency_proof(signed.size, head.size)
+        try:
+            verify_consistency(signed.size, signed.root, head.size, head.root, proof)
+        except BadProof as cause:
+            raise Forked(signed.size) from cause
         return note, signed
 
     def remember(self, note: Note) -> None:
@@ -98,8 +113,16 @@ class SignerMemory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against every other process that signs."""
-        with (self._folder / LOCK).open("ab") as lock:
+        """Hold the folder against every other process that signs.
+
+        Raises:
+            SignerStateLost: there is no folder.
+        """
+        try:
+            lock = (self._folder / LOCK).open("ab")
+        except (FileNotFoundError, NotADirectoryError) as cause:
+            raise SignerStateLost(f"{self._folder} is missing") from cause
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -3,6 +3,7 @@
 Nothing comes from a cache. The parts, in order; each names its faults and the next goes on:
 
     database   SQLite's own check of its pages, and foreign keys
+    columns    each value has its column's type; if one has not, nothing else can be read
     ledger     ledger/fsck.py: recomputed from the entries
     key tree   vault/tree_audit.py: each node opens, each slot is used as its owner says
     records    vault/records_audit.py: each blob opens and matches its commitment in the ledger,
@@ -18,10 +19,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection, LargeBinary, Text
 
+import anchor.tables
+import ledger.tables
+import vault.tables
 from anchor.check import check_anchors
+from anchor.errors import AnchorError
 from anchor.receipt import key_name
 from ledger.errors import LedgerError
 from ledger.fault import Fault
@@ -29,6 +35,7 @@ from ledger.fsck import Fsck
 from ledger.log import Log
 from ledger.note import VerifierKey
 from vault.core import Core
+from vault.database import translated
 from vault.errors import VaultError
 from vault.records_audit import RecordsAudit
 from vault.subjects_audit import audit_subjects
@@ -60,7 +67,7 @@ def audit(core: Core, on_part: Callable[[str], None] | None = None) -> AuditRepo
         for name, part in _parts(core, connection, report):
             if on_part is not None:
                 on_part(name)
-            report.faults += _guarded(name, part)
+            report.faults += _guarded(core, name, part)
     return report
 
 
@@ -68,6 +75,11 @@ def _parts(
     core: Core, connection: Connection, report: AuditReport
 ) -> Iterator[tuple[str, Callable[[], Iterator[Fault]]]]:
     yield "database", lambda: _database(connection)
+    mistyped: list[Fault] = []
+    yield "columns", lambda: _columns(connection, mistyped)
+    if mistyped:
+        # The other parts compute with what they read, and a text is no number to compute with.
+        return
     fsck = Fsck(Log(connection), core.signer.memory)
     yield "ledger", fsck.run
     tree = TreeAudit(core, connection)
@@ -85,14 +97,19 @@ def _parts(
     }
 
 
-def _guarded(name: str, part: Callable[[], Iterator[Fault]]) -> list[Fault]:
+def _guarded(core: Core, name: str, part: Callable[[], Iterator[Fault]]) -> list[Fault]:
     faults: list[Fault] = []
     try:
-        # One by one, so that what was found before a part gave up is kept.
-        for fault in part():
-            faults.append(fault)
-    except (VaultError, LedgerError) as error:
+        with translated(core.database.path):
+            # One by one, so that what was found before a part gave up is kept.
+            for fault in part():
+                faults.append(fault)
+    except (VaultError, LedgerError, AnchorError) as error:
         faults.append(Fault(name, str(error)))
+    except Exception as error:
+        # Changed bytes can make any number or text, also one that no check expects. An audit that
+        # ended here would report nothing at all. The message may quote a stored value (P3).
+        faults.append(Fault(name, f"stopped at a value out of all bounds ({type(error).__name__})"))
     return faults
 
 
@@ -104,6 +121,35 @@ def _database(connection: Connection) -> Iterator[Fault]:
         yield Fault(
             "database", f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is gone"
         )
+
+
+def _columns(connection: Connection, mistyped: list[Fault]) -> Iterator[Fault]:
+    """Check that each column holds the type it was made for: SQLite itself takes any."""
+    for metadata in (ledger.tables.metadata, vault.tables.metadata, anchor.tables.metadata):
+        for table in metadata.sorted_tables:
+            wrong = [(column.name, _wrong_type(column)) for column in table.columns]
+            counts = connection.exec_driver_sql(
+                f"SELECT {', '.join(f'sum({test})' for _, test in wrong)}"  # noqa: S608
+                f" FROM {table.name}"
+            ).one()
+            mistyped += [
+                Fault(f"table {table.name}", f"{count} of its rows have an impossible {name}")
+                for (name, _), count in zip(wrong, counts, strict=True)
+                if count
+            ]
+    yield from mistyped
+
+
+def _wrong_type(column: Column[Any]) -> str:
+    """Return the SQL test for a value that the column cannot hold."""
+    if isinstance(column.type, LargeBinary):
+        kind, length = "blob", column.type.length
+    else:
+        kind, length = "text" if isinstance(column.type, Text) else "integer", None
+    test = f"typeof({column.name}) <> '{kind}'"
+    if length is not None:
+        test = f"({test} OR length({column.name}) <> {length})"
+    return f"({column.name} IS NOT NULL AND {test})" if column.nullable else test
 
 
 def _anchors(core: Core, connection: Connection) -> Iterator[Fault]:

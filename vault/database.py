@@ -95,7 +95,7 @@ class Database:
             Busy: another process kept the lock, or the disk is full.
             Damaged: the file is not intact.
         """
-        with self._write_lock, _translated(self.path):
+        with self._write_lock, translated(self.path):
             if self._write_connection is None:
                 self._write_connection = self._writer.connect()
             with self._write_connection.begin():
@@ -104,14 +104,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open one consistent snapshot."""
-        with _translated(self.path), self._engine.connect() as connection, connection.begin():
+        with translated(self.path), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Cursor]:
         """Hand out this thread's plain cursor; each statement is a snapshot of its own."""
         cursor: sqlite3.Cursor | None = getattr(self._local, "cursor", None)
-        with _translated(self.path):
+        with translated(self.path):
             if cursor is None:
                 raw = self._engine.raw_connection()
                 self._local.keep = raw
@@ -172,7 +172,8 @@ def _engine(path: Path, busy_seconds: float) -> Engine:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
+    """Turn errors of the driver into errors of this room, without the data that they quote."""
     try:
         yield
     except (OperationalError, DatabaseError) as error:

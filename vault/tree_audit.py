@@ -17,7 +17,7 @@ from vault import keynode
 from vault.core import Core
 from vault.errors import Damaged
 from vault.keynode import FANOUT, SlotState
-from vault.keytree import ROOT_LEVEL, KeyTree
+from vault.keytree import ROOT, ROOT_LEVEL, KeyTree
 
 # Slots with a living owner, in one ascending stream.
 _OWNERS = (
@@ -36,6 +36,7 @@ class TreeAudit:
     """
 
     def __init__(self, core: Core, connection: Connection) -> None:
+        self._core = core
         self._connection = connection
         # A tree of its own, so that no node comes from a cache.
         self.tree = KeyTree(core.keyring.root)
@@ -67,8 +68,9 @@ class TreeAudit:
             "SELECT level, number FROM vault_node ORDER BY level DESC, number"
         ).all():
             where = f"key node {number} at level {level}"
-            first_slot = number * FANOUT ** (level + 1)
-            if not 0 <= level <= ROOT_LEVEL or (first_slot >= used and level != ROOT_LEVEL):
+            # In this order: a level out of bounds is no exponent to compute with.
+            is_inner = 0 <= level < ROOT_LEVEL and 0 <= number * FANOUT ** (level + 1) < used
+            if not is_inner and (level, number) != ROOT:
                 yield Fault(where, "belongs to no part of the tree")
                 continue
             try:
@@ -92,7 +94,17 @@ class TreeAudit:
         owned = owners.scalars()
         next_owned = next(owned, None)
         last_leaf = (self.state.next_slot + FANOUT - 1) // FANOUT
-        for number in range(last_leaf):
+        stored = self._connection.exec_driver_sql(
+            "SELECT coalesce(max(number) + 1, 0) FROM vault_node WHERE level = 0"
+        ).scalar_one()
+        if last_leaf > stored:
+            yield Fault(
+                "key tree",
+                f"{self.state.next_slot} slots were handed out, its leaves end at"
+                f" {stored * FANOUT}",
+            )
+        # No further than one missing leaf, since the number of slots may be what was changed.
+        for number in range(min(last_leaf, stored + 1)):
             try:
                 leaf = self.leaf(number)
             except Damaged as error:

@@ -5,6 +5,7 @@ A change that breaks one of these breaks evidence that citizens already hold.
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
@@ -113,13 +114,12 @@ def test_evidence_stays_small(name):
     assert len(EVIDENCE[name]) <= 8 * 1024
 
 
-@pytest.mark.parametrize("arguments", [[], ["--isolated"]])
-def test_the_second_verifier_stands_alone(arguments, tmp_path):
+@pytest.mark.parametrize("isolation", [[], ["-I"]])
+def test_the_second_verifier_stands_alone(isolation, tmp_path):
     """It runs where the product is not installed, and imports nothing of it."""
     (tmp_path / "evidence.json").write_bytes(EVIDENCE["version, two checkpoints"])
     (tmp_path / "trust.json").write_bytes(TRUST["strict"])
     script = ROOT / "tests" / "anchor" / "independent_verifier.py"
-    isolation = ["-I"] if arguments else []
 
     def run() -> tuple[str, int]:
         done = subprocess.run(
@@ -134,6 +134,6 @@ def test_the_second_verifier_stands_alone(arguments, tmp_path):
     assert run() == ("accepted", 0)
     (tmp_path / "evidence.json").write_bytes(EVIDENCE["version"])
     assert run() == ("rejected: a required step was not checked", 1)
-    source = script.read_text(encoding="utf-8")
-    assert not any(f"{word} {room}" in source for word in ("import", "from")
-                   for room in ("anchor", "ledger", "vault", "policy"))  # fmt: skip
+    imported = re.findall(r"^(?:import|from) ([a-z]+)", script.read_text(encoding="utf-8"), re.M)
+    assert "hashlib" in imported
+    assert not {"anchor", "ledger", "vault", "policy"} & set(imported)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 from anchor_samples import EVIDENCE, SCHEMAS, TRUST, world
@@ -106,8 +107,8 @@ TRUST_PATH_OF = {
     "step twice": ("require", ["inclusion", "inclusion"]),
     "no log key": ("log_keys", []),
     "unknown algorithm": ("log_keys.0.algorithm", "rsa"),
-    "key ID in capitals": ("log_keys.0.key", lambda text: text.replace(text.split("+")[1], "ABCDEF01")),
-    "key of another type": ("log_keys.0.key", lambda text: text.replace("+AT", "+Bg").replace("+AR", "+Bg").replace("+Ae", "+Bg").replace("+AQ", "+Bg").replace("+Ab", "+Bg").replace("+Aa", "+Bg")),
+    "key ID in capitals": ("log_keys.0.key", lambda text: re.sub("[+].*[+]", "+ABCDEF01+", text)),
+    "key of another type": ("log_keys.0.key", lambda text: re.sub("[+]A[Q-Za-f]", "+Bg", text)),
     "negative size": ("log_keys.0.first_size", -1),
     "size of 2**63": ("log_keys.0.last_size", 2**63),
     "size that is a text": ("log_keys.0.first_size", "0"),
@@ -116,7 +117,7 @@ TRUST_PATH_OF = {
     "key twice": ("local_anchor_keys", lambda keys: keys * 2),
     "extra member": ("comment", "x"),
     "extra member of a key": ("log_keys.0.comment", "x"),
-}  # fmt: skip
+}
 
 
 def changed(whole: bytes, path: str, change: object) -> object:

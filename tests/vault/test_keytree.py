@@ -1,0 +1,513 @@
+"""The key tree: against a dictionary, against old copies of itself, and against other writers.
+
+Rows: ER1 (an erased key is gone), PR1 (a key of its own for each record).
+"""
+
+import os
+import random
+from contextlib import contextmanager
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import create_engine
+
+from vault import Damaged, KeyLost, TreeMoved, keynode, keytree
+from vault.keytree import MAX_SLOTS, ROOT, ROOT_LEVEL, KeyTree
+from vault.rootkey import FileRootKey
+from vault.tables import metadata
+
+
+class MemoryRootKey:
+    """A root key that was never on a disk, and counts how often it is asked."""
+
+    name = "memory"
+
+    def __init__(self):
+        self._cipher = AESGCMSIV(os.urandom(32))
+        self.unwrapped = 0
+
+    def wrap(self, tenant, generation, epoch_key):
+        return self._cipher.encrypt(bytes(12), epoch_key, tenant + bytes([generation]))
+
+    def unwrap(self, tenant, generation, wrapped):
+        self.unwrapped += 1
+        return self._cipher.decrypt(bytes(12), wrapped, tenant + bytes([generation]))
+
+
+class Stored:
+    """A tree in a database in memory."""
+
+    def __init__(self):
+        self.engine = create_engine("sqlite://")
+        self.provider = MemoryRootKey()
+        self.connection = self.engine.connect()
+        metadata.create_all(self.connection)
+        KeyTree.create(self.connection, self.provider)
+        self.connection.commit()
+        self.tree = KeyTree(self.provider)
+
+    def close(self):
+        self.connection.close()
+        self.engine.dispose()
+
+    @contextmanager
+    def change(self, tree=None):
+        """One committed change, as `Core.change` makes it."""
+        tree = tree or self.tree
+        edit = tree.edit(self.connection)
+        yield edit
+        edit.write()
+        self.connection.commit()
+        tree.adopt(edit)
+
+    def add(self, keys, tree=None):
+        with self.change(tree) as edit:
+            return edit.add(keys)
+
+    def erase(self, slots, tree=None):
+        with self.change(tree) as edit:
+            edit.erase(slots)
+
+    def key(self, slot, tree=None):
+        tree = tree or self.tree
+        return tree.key(self.connection, tree.state(self.connection), slot)
+
+    def state(self):
+        return self.tree.state(self.connection)
+
+    def nodes(self):
+        """Every sealed node, by level and number."""
+        rows = self.connection.exec_driver_sql("SELECT level, number, sealed FROM vault_node")
+        return {(level, number): bytes(sealed) for level, number, sealed in rows}
+
+    def plain_nodes(self):
+        """Every node, opened by a tree that has cached nothing."""
+        tree = KeyTree(self.provider)
+        state = tree.state(self.connection)
+        return {name: tree.node(self.connection, state, name) for name in self.nodes()}
+
+
+@pytest.fixture
+def stored():
+    stored = Stored()
+    yield stored
+    stored.close()
+
+
+def some_keys(count):
+    randomness = os.urandom(32 * count)
+    return [randomness[start : start + 32] for start in range(0, 32 * count, 32)]
+
+
+def path_of(slot):
+    """The nodes from the leaf of a slot to below the root."""
+    return [(level, slot >> 8 * (level + 1)) for level in range(ROOT_LEVEL)]
+
+
+class TreeAgainstDictionary(RuleBasedStateMachine):
+    """Two processes with caches of their own change one tree; a dictionary says what is right."""
+
+    @initialize()
+    def begin(self):
+        self.stored = Stored()
+        self.trees = [KeyTree(self.stored.provider), KeyTree(self.stored.provider)]
+        self.live = {}
+        self.erased = {}
+
+    def teardown(self):
+        if hasattr(self, "stored"):
+            self.everything_is_as_the_dictionary_says()
+            self.stored.close()
+
+    who = st.integers(0, 1)
+    sizes = st.one_of(st.integers(1, 700), st.sampled_from([1, 255, 256, 257, 512]))
+
+    @property
+    def next_slot(self):
+        return len(self.live) + len(self.erased)
+
+    def chosen(self, random_, most=5):
+        return random_.sample(sorted(self.live), min(random_.randint(1, most), len(self.live)))
+
+    @rule(who=who, count=sizes)
+    def add(self, who, count):
+        keys = some_keys(count)
+        first = self.stored.add(keys, self.trees[who])
+        assert first == self.next_slot  # slots are handed out in order and never twice
+        self.live.update(enumerate(keys, first))
+
+    @precondition(lambda self: self.live)
+    @rule(who=who, random_=st.randoms(use_true_random=False))
+    def erase(self, who, random_):
+        slots = self.chosen(random_)
+        self.stored.erase(slots, self.trees[who])
+        self.erased |= {slot: self.live.pop(slot) for slot in slots}
+
+    @precondition(lambda self: self.live)
+    @rule(who=who, count=st.integers(1, 300), random_=st.randoms(use_true_random=False))
+    def erase_and_add_at_once(self, who, count, random_):
+        slots, keys = self.chosen(random_), some_keys(count)
+        with self.stored.change(self.trees[who]) as edit:
+            first = edit.add(keys)
+            edit.erase(slots)
+            assert edit.key(first) == keys[0]
+            with pytest.raises(KeyLost):
+                edit.key(slots[0])
+        assert first == self.next_slot
+        self.live.update(enumerate(keys, first))
+        self.erased |= {slot: self.live.pop(slot) for slot in slots}
+
+    @rule(who=who, count=sizes, random_=st.randoms(use_true_random=False), written=st.booleans())
+    def roll_back(self, who, count, random_, written):
+        edit = self.trees[who].edit(self.stored.connection)
+        edit.add(some_keys(count))
+        if self.live:
+            edit.erase(self.chosen(random_))
+        if written:
+            edit.write()
+        self.stored.connection.rollback()
+
+    @rule(who=who)
+    def reopen(self, who):
+        self.trees[who] = KeyTree(self.stored.provider)
+
+    @rule(who=who, random_=st.randoms(use_true_random=False))
+    def read_some(self, who, random_):
+        tree = self.trees[who]
+        for slot in random_.sample(sorted(self.live), min(20, len(self.live))):
+            assert self.stored.key(slot, tree) == self.live[slot]
+            self.agrees_when_cached(tree, slot, self.live[slot])
+        for slot in random_.sample(sorted(self.erased), min(20, len(self.erased))):
+            with pytest.raises(KeyLost, match=f"^slot {slot} of the key tree is erased, not live$"):
+                self.stored.key(slot, tree)
+            self.agrees_when_cached(tree, slot, None)
+
+    def agrees_when_cached(self, tree, slot, expected):
+        state = self.stored.state()
+        assert tree.cached_key(state.generation, state.sequence, slot) == expected
+
+    @invariant()
+    def the_next_slot_is_the_first_that_is_free(self):
+        assert self.stored.state().next_slot == self.next_slot
+
+    def everything_is_as_the_dictionary_says(self):
+        for tree in (*self.trees, KeyTree(self.stored.provider)):
+            for slot, key in self.live.items():
+                assert self.stored.key(slot, tree) == key
+            for slot in self.erased:
+                with pytest.raises(KeyLost):
+                    self.stored.key(slot, tree)
+        plain = b"".join(self.stored.plain_nodes().values())
+        assert not any(key in plain for key in self.erased.values())
+
+
+TestTreeAgainstDictionary = TreeAgainstDictionary.TestCase
+TestTreeAgainstDictionary.settings = settings(
+    max_examples=40,
+    stateful_step_count=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+def test_no_key_of_the_new_tree_opens_an_old_node_that_held_the_erased_key(stored):
+    keys = some_keys(1_000)
+    stored.add(keys)
+    slot = 300
+    old = stored.nodes()
+    old_state = stored.state()
+    stored.erase([slot])
+    new_nodes = stored.plain_nodes()
+    reachable = {
+        keynode.key_at(node, position)
+        for node in new_nodes.values()
+        for position in range(256)
+        if keynode.state_at(node, position) is keynode.SlotState.LIVE
+    }
+    tenant, tried = old_state.tenant, 0
+    for level, number in path_of(slot):
+        for key in reachable:
+            tried += 1
+            with pytest.raises(Damaged):
+                keynode.open_node(old[level, number], key, tenant, level, number)
+    # The control: the old root opens with the epoch key, which the erasure leaves as it was, and
+    # from it the erased key is reached. So an old copy is harmless only once its generation is gone.
+    epoch_key = stored.tree.epoch_key(stored.connection, stored.state())
+    node = keynode.open_node(old[ROOT], epoch_key, tenant, *ROOT)
+    for level, number in reversed(path_of(slot)):
+        key = keynode.key_at(node, number & 255)
+        assert key not in reachable
+        node = keynode.open_node(old[level, number], key, tenant, level, number)
+    assert keynode.key_at(node, slot & 255) == keys[slot]
+    # And a leaf beside the path opens still, since nothing in it was erased.
+    beside = keynode.key_at(new_nodes[1, 0], 0)
+    assert keynode.open_node(old[0, 0], beside, tenant, 0, 0)
+    print(f"{tried} tries with {len(reachable)} keys: 0 old nodes opened; with the old root: 3 of 3")
+
+
+def test_erasing_gives_every_node_of_the_path_another_key_and_no_other(stored):
+    stored.add(some_keys(1_000))
+    before, old = stored.plain_nodes(), stored.nodes()
+    stored.erase([700, 701])
+    after, new = stored.plain_nodes(), stored.nodes()
+    changed = {name for name in old if old[name] != new[name]}
+    assert changed == {ROOT, *path_of(700)}
+    for level, number in path_of(700):
+        parent = (level + 1, number >> 8)
+        keys = [keynode.key_at(nodes[parent], number & 255) for nodes in (before, after)]
+        assert keys[0] != keys[1]
+    for leaf in (0, 1, 3):
+        assert keynode.key_at(before[1, 0], leaf) == keynode.key_at(after[1, 0], leaf)
+
+
+def test_adding_seals_the_leaf_again_under_the_same_key(stored):
+    stored.add(some_keys(10))
+    key = keynode.key_at(stored.plain_nodes()[1, 0], 0)
+    old = stored.nodes()
+    stored.add(some_keys(10))
+    new = stored.nodes()
+    assert {name for name in old if old[name] != new[name]} == {(0, 0)}
+    assert old[0, 0][:12] != new[0, 0][:12]
+    tenant = stored.state().tenant
+    for sealed, count in ((old[0, 0], 10), (new[0, 0], 20)):
+        node = keynode.open_node(sealed, key, tenant, 0, 0)
+        assert node[:256].count(keynode.SlotState.LIVE) == count
+
+
+def test_a_thousand_keys_cost_four_to_six_node_writes(stored):
+    first = len(self_written(stored, 1_000))
+    counts = [len(self_written(stored, 1_000)) for _ in range(60)]
+    assert first == 7  # four leaves and, this once, everything above them
+    assert min(counts) >= 4
+    assert max(counts) <= 6
+    print(f"node writes for 1,000 keys, 60 times: {min(counts)} to {max(counts)}; the first {first}")
+
+
+def self_written(stored, count):
+    old = stored.nodes()
+    stored.add(some_keys(count))
+    return [name for name, sealed in stored.nodes().items() if old.get(name) != sealed]
+
+
+def test_seventy_thousand_keys_in_one_change(stored):
+    keys = some_keys(70_000)
+    assert stored.add(keys) == 0
+    levels = [level for level, _ in stored.nodes()]
+    assert [levels.count(level) for level in range(4)] == [274, 2, 1, 1]
+    borders = (0, 255, 256, 65_535, 65_536, 65_791, 65_792, 69_999)
+    for tree in (stored.tree, KeyTree(stored.provider)):
+        assert all(stored.key(slot, tree) == keys[slot] for slot in borders)
+    stored.erase([65_535, 65_536])
+    reader = KeyTree(stored.provider)
+    for slot in (65_535, 65_536):
+        with pytest.raises(KeyLost):
+            stored.key(slot, reader)
+    for slot in (65_534, 65_537, 0, 69_999):
+        assert stored.key(slot, reader) == keys[slot]
+    sample = random.Random(7).sample(range(65_000), 300)
+    assert all(stored.key(slot, reader) == keys[slot] for slot in sample)
+
+
+def set_next_slot(stored, slot):
+    stored.connection.exec_driver_sql("UPDATE vault_tree SET next_slot = ?", (slot,))
+    stored.connection.commit()
+
+
+@pytest.mark.parametrize("first", [2**16, 2**24, 2**31, 2**32 - 2**24])
+def test_a_tree_that_begins_a_branch(stored, first):
+    stored.add(some_keys(1))
+    set_next_slot(stored, first)
+    keys = some_keys(300)
+    assert stored.add(keys) == first
+    reader = KeyTree(stored.provider)
+    assert [stored.key(first + offset, reader) for offset in (0, 255, 256, 299)] == [
+        keys[offset] for offset in (0, 255, 256, 299)
+    ]
+    assert {*path_of(first), *path_of(first + 299)} <= stored.nodes().keys()
+    stored.erase([first + 255])
+    with pytest.raises(KeyLost):
+        stored.key(first + 255)
+    assert stored.key(first + 256) == keys[256]
+
+
+def test_a_full_tree_says_so_and_stays_as_it_was(stored):
+    assert MAX_SLOTS == 2**32
+    set_next_slot(stored, MAX_SLOTS - 2**24)
+    stored.add(some_keys(1))
+    set_next_slot(stored, MAX_SLOTS - 1)
+    with pytest.raises(Damaged, match="the key tree is full: 4294967296 slots were used"):
+        stored.add(some_keys(2))
+    assert stored.state().next_slot == MAX_SLOTS - 1
+
+
+@pytest.mark.parametrize("slots", [[3, 3], [9], [10], [255], [70_000]], ids=str)
+def test_nothing_can_be_erased_twice_or_before_it_is_there(stored, slots):
+    keys = some_keys(10)
+    stored.add(keys)
+    stored.erase([9])
+    with pytest.raises((KeyLost, Damaged)):
+        stored.erase(slots)
+    stored.connection.rollback()
+    assert [stored.key(slot) for slot in range(9)] == keys[:9]
+
+
+def test_a_permanent_slot_is_read_and_never_erased(stored):
+    # ST6: what must be kept for ever cannot be reached by an erasure.
+    keys = some_keys(1)
+    with stored.change() as edit:
+        slot = edit.add(keys)
+        edit.nodes[0, 0][slot] = keynode.SlotState.PERMANENT
+    assert stored.key(slot) == keys[0]
+    with pytest.raises(KeyLost, match="is permanent, not live"):
+        stored.erase([slot])
+    assert stored.key(slot, KeyTree(stored.provider)) == keys[0]
+
+
+def test_a_change_on_a_tree_that_moved_is_refused_and_writes_nothing(stored):
+    keys = some_keys(5)
+    stored.add(keys)
+    stale = stored.tree.edit(stored.connection)
+    stored.erase([2], KeyTree(stored.provider))
+    stale.add(some_keys(1))
+    with pytest.raises(TreeMoved, match="changed by another writer"):
+        stale.write()
+    stored.connection.rollback()
+    assert not stale.written
+    stored.tree.adopt(stale)  # takes nothing over
+    for tree in (stored.tree, KeyTree(stored.provider)):
+        assert stored.key(1, tree) == keys[1]
+        with pytest.raises(KeyLost):
+            stored.key(2, tree)
+    assert stored.state().next_slot == 5
+
+
+def test_a_change_from_another_generation_is_refused(stored):
+    edit = stored.tree.edit(stored.connection)
+    edit.add(some_keys(1))
+    stored.connection.exec_driver_sql("UPDATE vault_tree SET generation = 2")
+    with pytest.raises(TreeMoved):
+        edit.write()
+
+
+def test_a_cache_counts_for_its_own_sequence_only(stored):
+    keys = some_keys(3)
+    stored.add(keys)
+    state = stored.state()
+    stored.key(1)
+    assert stored.tree.cached_key(*state.label, 1) == keys[1]
+    stored.erase([1], KeyTree(stored.provider))
+    # This process has not looked since: its cache still has the key, and must not hand it out.
+    moved = stored.state()
+    assert moved.sequence == state.sequence + 1
+    assert stored.tree.cached_key(*moved.label, 1) is None
+    with pytest.raises(KeyLost):
+        stored.key(1)
+    assert stored.tree.cached_key(*moved.label, 1) is None
+    assert stored.tree.cached_key(*state.label, 1) is None
+    assert stored.key(0) == keys[0]
+    assert stored.tree.cached_key(*moved.label, 0) == keys[0]
+
+
+def test_a_reader_in_an_older_snapshot_leaves_the_cache_alone(stored):
+    stored.add(some_keys(3))
+    old = stored.state()
+    keys = some_keys(1)
+    stored.add(keys)
+    stored.key(3)
+    stored.tree.node(stored.connection, stored.state(), (0, 0))
+    with pytest.raises(Damaged):  # its nodes are those of the newer tree, under other keys or not
+        stored.tree.node(stored.connection, old, (0, 9))
+    assert stored.tree.cached_key(*stored.state().label, 3) == keys[0]
+
+
+def test_a_small_cache_gives_the_same_keys(stored, monkeypatch):
+    monkeypatch.setattr(keytree, "_CACHED_NODES", 3)
+    keys = some_keys(5_000)
+    stored.add(keys)
+    reader = KeyTree(stored.provider)
+    for slot in random.Random(1).sample(range(5_000), 500):
+        assert stored.key(slot, reader) == keys[slot]
+    assert len(reader._cache) <= 3
+
+
+def test_the_provider_is_asked_once_per_generation_and_process(stored):
+    for _ in range(5):
+        stored.add(some_keys(300))
+        stored.key(1)
+    assert stored.provider.unwrapped == 1
+    stored.key(1, KeyTree(stored.provider))
+    assert stored.provider.unwrapped == 2
+
+
+def test_an_empty_change_writes_nothing(stored):
+    before = stored.state()
+    with stored.change():
+        pass
+    assert stored.state() == before
+
+
+DAMAGES = {
+    "key node 1 at level 0 does not open": (
+        "UPDATE vault_node SET sealed = (SELECT sealed FROM vault_node WHERE level = 0 AND"
+        " number = 0) WHERE level = 0 AND number = 1"
+    ),
+    "key node 1 at level 0 is missing": "DELETE FROM vault_node WHERE level = 0 AND number = 1",
+    "key node 0 at level 1 is missing": "DELETE FROM vault_node WHERE level = 1",
+    "key node 0 at level 3 is missing": "DELETE FROM vault_node WHERE level = 3",
+    "key node 0 at level 3 does not open": "UPDATE vault_node SET sealed = x'00' WHERE level = 3",
+    "generation 1 has no wrapped epoch key": "DELETE FROM vault_generation",
+    "the database has no key tree": "DELETE FROM vault_tree",
+}
+
+
+@pytest.mark.parametrize(("message", "damage"), DAMAGES.items(), ids=DAMAGES)
+def test_a_node_that_does_not_open_is_named_and_never_skipped(stored, message, damage):
+    keys = some_keys(600)
+    stored.add(keys)
+    assert stored.key(300, KeyTree(stored.provider)) == keys[300]
+    stored.connection.exec_driver_sql(damage)
+    with pytest.raises(Damaged, match=f"^{message}$"):
+        stored.key(300, KeyTree(stored.provider))
+
+
+def test_node_keys_tenants_and_epoch_keys_are_fresh_each_time():
+    tenants, epoch_keys, node_keys = set(), set(), []
+    for _ in range(20):
+        stored = Stored()
+        stored.add(some_keys(300))
+        tenants.add(stored.state().tenant)
+        epoch_keys.add(stored.tree.epoch_key(stored.connection, stored.state()))
+        nodes = stored.plain_nodes()
+        node_keys += [
+            keynode.key_at(nodes[parent], position)
+            for parent, position in ((ROOT, 0), ((2, 0), 0), ((1, 0), 0), ((1, 0), 1))
+        ]
+        stored.close()
+    assert len(tenants) == len(epoch_keys) == 20
+    assert len(set(node_keys)) == 80
+    assert bytes(16) not in tenants
+    assert bytes(32) not in {*epoch_keys, *node_keys}
+
+
+def test_the_file_provider_carries_a_tree_as_well(stored, tmp_path):
+    provider = FileRootKey.create(tmp_path / "root.key", "words")
+    for table in ("vault_generation", "vault_tree", "vault_node"):
+        stored.connection.exec_driver_sql(f"DELETE FROM {table}")
+    KeyTree.create(stored.connection, provider)
+    keys = some_keys(3)
+    tree = KeyTree(provider)
+    stored.add(keys, tree)
+    assert stored.key(2, KeyTree(FileRootKey(tmp_path / "root.key", "words"))) == keys[2]
+
+
+def test_no_key_is_shown(stored):
+    keys = some_keys(2)
+    stored.add(keys)
+    epoch_key = stored.tree.epoch_key(stored.connection, stored.state())
+    shown = f"{stored.tree!r} {stored.state()!r} {stored.tree.edit(stored.connection)!r}"
+    for key in (*keys, epoch_key):
+        assert key.hex() not in shown
+        assert repr(key) not in shown
