@@ -15,7 +15,9 @@ from sqlalchemy import Connection
 from ledger import merkle
 from ledger.checkpoint import Checkpoint
 from ledger.errors import LedgerError, Malformed, UnknownLeaf
+from ledger.merkle import ReadHash
 from ledger.note import Note, is_text_line
+from ledger.tilecache import TileCache
 from ledger.tiles import TILE_WIDTH, hash_reader, parse_bundle
 
 
@@ -43,11 +45,12 @@ class Log:
 
     Args:
         connection: with a transaction open; nothing is written.
+        cache: of this log's tiles, for proofs; None makes them from the stored tiles each time.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, cache: TileCache | None = None) -> None:
         self.connection = connection
-        self._read_hash = hash_reader(self.tile)
+        self._cache = cache
 
     def head(self) -> Head:
         """Return the tree's head."""
@@ -95,6 +98,11 @@ class Log:
         )
         return [row[0] for row in rows]
 
+    def _reader(self, size: int) -> ReadHash:
+        if self._cache is None:
+            return hash_reader(self.tile)
+        return self._cache.reader(size, self.tile)
+
     def pending_count(self) -> int:
         """Return how many entries are durable but not yet leaves."""
         row = self.connection.exec_driver_sql("SELECT count(*) FROM ledger_pending").one()
@@ -102,15 +110,15 @@ class Log:
 
     def inclusion_proof(self, leaf: int, size: int) -> list[bytes]:
         """Return the RFC 6962 audit path of a leaf in the tree of the first `size` leaves."""
-        return merkle.inclusion_proof(leaf, size, self._read_hash)
+        return merkle.inclusion_proof(leaf, size, self._reader(size))
 
     def consistency_proof(self, old_size: int, new_size: int) -> list[bytes]:
         """Return the RFC 6962 consistency proof between two sizes of this tree."""
-        return merkle.consistency_proof(old_size, new_size, self._read_hash)
+        return merkle.consistency_proof(old_size, new_size, self._reader(new_size))
 
     def root(self, size: int) -> bytes:
-        """Return the root over the first `size` leaves, computed from the tiles."""
-        return merkle.root(size, self._read_hash)
+        """Return the root over the first `size` leaves, from the stored tiles and no cache."""
+        return merkle.root(size, hash_reader(self.tile))
 
     def latest_checkpoint(self) -> Note | None:
         """Return the signed checkpoint with the most leaves, or None before the first."""

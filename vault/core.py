@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from ledger.commitment import Committer
 from ledger.log import Log
 from ledger.signer import Signer
+from ledger.tilecache import TileCache
 from vault.cipher import Cipher, RecordKeys, derive_record_keys
 from vault.clock import Clock
 from vault.config import Config, checked_actor
@@ -91,6 +92,7 @@ class Core:
         self.clock = clock
         self._actor = checked_actor(actor)
         self.tree = KeyTree(keyring.root)
+        self.tiles = TileCache()
         self._known_buckets: dict[int, BucketKeys] = {}
         with database.read() as connection:
             state = self.tree.state(connection)

@@ -9,13 +9,14 @@ from anchor.receipt import LocalReceipt, key_name
 from anchor.statement import AnchorStatement
 from anchor.target import Target
 from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
+from ledger import merkle
 from ledger.checkpoint import Checkpoint
 from ledger.entry import parse_entry
 from ledger.log import Log
 from ledger.note import VerifierKey
 from ledger.pointer import parse_pointer
 from ledger.tlogproof import LogProof
-from vault.checkpointing import checkpoint
+from vault import checkpointing
 from vault.cipher import RecordKeys, derive_record_keys
 from vault.core import Caller, Core
 from vault.errors import Damaged, NotFound
@@ -25,7 +26,7 @@ from vault.records import Action, RecordRow, load_record
 
 def run_anchors(core: Core) -> list[job.Anchored]:
     """Sign a checkpoint over all entries and anchor it at every target."""
-    checkpoint(core)
+    checkpointing.checkpoint(core)
     now = core.clock.now()
     return job.run(core.database.write, [core.signer.verifier], _targets(core, now), now)
 
@@ -67,10 +68,10 @@ def prove(
         leaf = version_leaves(Log(connection), pointer).get(number)
         latest = Log(connection).latest_checkpoint()
     if leaf is None or latest is None or Checkpoint.parse(latest.text).size <= leaf:
-        checkpoint(core)
+        checkpointing.checkpoint(core)
     opening = _disclose(core, record, number, caller) if disclose else None
     with core.database.read() as connection:
-        log = Log(connection)
+        log = Log(connection, core.tiles)
         leaf = version_leaves(log, pointer)[number]
         entry = parse_entry(log.entry(leaf))
         return Evidence(entry, (_group(core, log, leaf),), opening)
@@ -88,8 +89,11 @@ def _group(core: Core, log: Log, leaf: int) -> Group:
             raise Damaged("the ledger has no checkpoint, though one was signed")
         statement, receipts = AnchorStatement.of(latest, [core.signer.verifier]), ()
     note = statement.note
-    size = Checkpoint.parse(note.text).size
-    proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note)
+    checkpoint = Checkpoint.parse(note.text)
+    proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, checkpoint.size)), note)
+    # Evidence that would not verify must never leave the house.
+    leaf_hash = merkle.leaf_hash(log.entry(leaf))
+    merkle.verify_inclusion(leaf_hash, leaf, checkpoint.size, proof.hashes, checkpoint.root)
     return Group(proof, statement, receipts)
 
 

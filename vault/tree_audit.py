@@ -9,6 +9,7 @@ erasure left it behind).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from sqlalchemy import Connection
 
@@ -17,7 +18,7 @@ from vault import keynode
 from vault.core import Core
 from vault.errors import Damaged
 from vault.keynode import FANOUT, SlotState
-from vault.keytree import ROOT, ROOT_LEVEL, KeyTree
+from vault.keytree import ROOT, ROOT_LEVEL, KeyTree, TreeState
 
 # Slots with a living owner, in one ascending stream.
 _OWNERS = (
@@ -36,13 +37,16 @@ class TreeAudit:
     """
 
     def __init__(self, core: Core, connection: Connection) -> None:
-        self._core = core
         self._connection = connection
         # A tree of its own, so that no node comes from a cache.
         self.tree = KeyTree(core.keyring.root)
-        self.state = self.tree.state(connection)
         self.nodes_checked = 0
         self.slots_checked = 0
+
+    @cached_property
+    def state(self) -> TreeState:
+        """The tree's row."""
+        return self.tree.state(self._connection)
 
     def leaf(self, number: int) -> bytes:
         """Return the plaintext of a leaf node."""
