@@ -195,9 +195,9 @@ def consistency_path(levels: Levels, old: int, new: int) -> list[bytes]:
 def prove(connection: sqlite3.Connection, levels: Levels, pointer: bytes) -> bytes:
     """Return an evidence file for the newest version of a record."""
     connection.execute("SELECT id, current FROM record WHERE pointer = ?", (pointer,)).fetchone()
-    leaf = connection.execute(
-        "SELECT leaf FROM position WHERE pointer = ?", (pointer,)
-    ).fetchone()[0]
+    leaf = connection.execute("SELECT leaf FROM position WHERE pointer = ?", (pointer,)).fetchone()[
+        0
+    ]
     bundle = connection.execute(
         "SELECT entries FROM bundle WHERE number = ?", (leaf >> 8,)
     ).fetchone()[0]
@@ -237,13 +237,14 @@ def verify(evidence: bytes, public_key: bytes) -> bool:
         else:
             node = sha256(b"\x01" + node + sibling).digest()
         index, last = index >> 1, last >> 1
+    complete = last == 0
     states_it = group["statement"] == "datakluis/anchor-statement/1\n" + note
-    return node == base64.b64decode(root) and states_it
+    return complete and node == base64.b64decode(root) and states_it
 
 
 def open_vault(folder: Path, passphrase: str) -> bytes:
     """Open a vault's root key and database and return its root node's plaintext."""
-    document = json.loads((folder / "keys" / "root.json").read_bytes())
+    document = json.loads((folder / "keys" / "root.key").read_bytes())
     kdf = document["kdf"]
     key = Argon2id(
         salt=bytes.fromhex(kdf["salt"]),
@@ -284,9 +285,7 @@ def _write_tiles(connection: sqlite3.Connection, levels: Levels, old: int) -> No
 
 
 def _write_bundles(connection: sqlite3.Connection, old: int, entries: list[bytes]) -> None:
-    row = connection.execute(
-        "SELECT entries FROM bundle WHERE number = ?", (old >> 8,)
-    ).fetchone()
+    row = connection.execute("SELECT entries FROM bundle WHERE number = ?", (old >> 8,)).fetchone()
     rows = []
     at, number = -(old % 256), old >> 8
     while at < len(entries):

@@ -45,7 +45,7 @@ def erase(
     """
     with ctx.ensure_object(Context).open() as vault:
         if dry_run:
-            outcome, decision, index = _rehearse(vault, pointer, Ground(ground))
+            outcome, decision, index = _rehearse(vault, pointer, Ground(ground), purpose)
         else:
             outcome, decision, index = _erase(vault, pointer, Ground(ground), purpose)
     _show(pointer, outcome, decision, index, dry_run=dry_run, as_json=as_json)
@@ -58,8 +58,10 @@ def erase(
     ctx.exit(code)
 
 
-def _rehearse(vault: Vault, pointer: str, ground: Ground) -> tuple[str, Decision, int | None]:
-    decision = vault.decide(pointer, ground)
+def _rehearse(
+    vault: Vault, pointer: str, ground: Ground, purpose: str | None
+) -> tuple[str, Decision, int | None]:
+    decision = vault.decide(pointer, ground, purpose=purpose)
     return decision.outcome, decision, vault.erasure_index(pointer)
 
 

@@ -85,15 +85,16 @@ def get(context: Context, pointer: str, purpose: str | None) -> None:
 
 @click.command()
 @click.argument("pointer")
+@acting
 @json_option
 @click.pass_obj
-def history(context: Context, pointer: str, *, as_json: bool) -> None:
+def history(context: Context, pointer: str, purpose: str | None, *, as_json: bool) -> None:
     """Print the versions of a record: when, by whom, and where the ledger says so.
 
     Example: kluis history fot2d5nazp4jwibdvshnxksywm
     """
     with context.open() as vault:
-        versions = vault.history(pointer)
+        versions = vault.history(pointer, purpose=purpose)
     if as_json:
         emit_json(
             {
@@ -123,15 +124,16 @@ def history(context: Context, pointer: str, *, as_json: bool) -> None:
 
 @click.command()
 @click.option("--subject", required=True, metavar="ID|-", help="Whom to look for; - reads it.")
+@acting
 @json_option
 @click.pass_obj
-def find(context: Context, subject: str, *, as_json: bool) -> None:
+def find(context: Context, subject: str, purpose: str | None, *, as_json: bool) -> None:
     """Print the pointers of all living records about a subject, one on each line.
 
     Example: echo 999990019 | kluis find --subject -
     """
     with context.open() as vault:
-        pointers = vault.find(read_subject(subject))
+        pointers = vault.find(read_subject(subject), purpose=purpose)
     if as_json:
         emit_json({"pointers": pointers})
         return

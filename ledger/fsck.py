@@ -114,7 +114,10 @@ class Fsck:
         name = format_pointer(entry.pointer)
         expected = 1
         if before is not None:
-            previous = parse_entry(self._log.entry(before))
+            try:
+                previous = parse_entry(self._log.entry(before))
+            except LedgerError:
+                return  # Named already: as an entry, or among the positions.
             if previous.kind is EntryKind.ERASURE:
                 yield Fault(where, f"follows the erasure of record {name}")
                 return

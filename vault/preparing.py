@@ -115,7 +115,7 @@ class Preparer:
 def check_payload(payload: bytes) -> None:
     """Raise InvalidInput for a payload over the limit."""
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
+        raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes; this one has more")
 
 
 def _check_dates(category: RecordCategory, record_date: dt.date, brondatum: dt.date | None) -> None:

@@ -88,15 +88,17 @@ def _open(core: Core, record: RecordRow, slot_key: bytes, body: bytes, caller: C
     return core.cipher.open(keys, bytes(record.pointer), record.current, body)
 
 
-def history(core: Core, pointer_text: str) -> list[VersionInfo]:
+def history(core: Core, pointer_text: str, caller: Caller) -> list[VersionInfo]:
     """Return the versions of a record, oldest first; of an erased record too.
 
     Raises:
         NotFound: no record has this pointer.
+        PurposeRefused: its category does not allow the purpose.
     """
     pointer = parse_pointer(pointer_text)
     with core.database.read() as connection:
         record = load_record(connection, pointer)
+        core.require_allowed(record.category, caller.purpose)
         leaves = version_leaves(Log(connection), pointer)
         found = []
         for version in load_versions(connection, record.id):

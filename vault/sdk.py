@@ -26,6 +26,7 @@ from ledger import log as ledger_log
 from ledger.log import Log
 from ledger.note import Note, is_key_name
 from ledger.pointer import format_pointer
+from ledger.signer import Signer
 from policy import Decision, Ground
 from vault import checkpointing, erasing, proving, reading, writing
 from vault.auditing import AuditReport, audit
@@ -38,7 +39,7 @@ from vault.errors import ConfigurationError, InvalidInput
 from vault.groupcommit import GroupCommit
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
 from vault.keyfile import encode_passphrase
-from vault.keyring import Keyring
+from vault.keyring import SIGNER_FOLDER, Keyring
 from vault.keytree import KeyTree
 from vault.preparing import NewRecord, PreparedRecord, Preparer
 from vault.reading import VersionInfo
@@ -88,13 +89,12 @@ class Vault:
             ledger_log.create(connection, origin)
             KeyTree.create(connection, keyring.root)
             head = Log(connection).head()
+        Signer(origin, keyring.log, folder / SIGNER_FOLDER).begin(head.checkpoint())
         # The configuration comes last: without it, the folder is not yet a vault.
         template = resources.files("vault").joinpath("template.toml").read_text(encoding="utf-8")
         (folder / FILE_NAME).write_text(template, encoding="utf-8")
         config = load_config(folder)
-        core = Core(folder, config, database, keyring, config.actor, SystemClock())
-        core.signer.begin(head.checkpoint())
-        return cls(core)
+        return cls(Core(folder, config, database, keyring, config.actor, SystemClock()))
 
     @classmethod
     def open(
@@ -256,16 +256,27 @@ class Vault:
         """
         return reading.get(self._core, pointer, self._core.caller(actor, purpose))
 
-    def history(self, pointer: str) -> list[VersionInfo]:
+    def history(
+        self, pointer: str, *, actor: str | None = None, purpose: str | None = None
+    ) -> list[VersionInfo]:
         """Return the versions of a record, oldest first; of an erased record too (RE1).
 
         Raises:
             NotFound: no record has this pointer.
+            PurposeRefused: its category does not allow the purpose.
         """
-        return reading.history(self._core, pointer)
+        return reading.history(self._core, pointer, self._core.caller(actor, purpose))
 
-    def find(self, subject: str) -> list[str]:
-        """Return the pointers of all living records about a subject, oldest first."""
+    def find(
+        self, subject: str, *, actor: str | None = None, purpose: str | None = None
+    ) -> list[str]:
+        """Return the pointers of all living records about a subject, oldest first.
+
+        Raises:
+            InvalidInput: no subject can be called so.
+            PurposeRefused: the purpose is not registered.
+        """
+        self._core.caller(actor, purpose)
         return reading.find(self._core, subject)
 
     def rectify(
@@ -284,12 +295,21 @@ class Vault:
         caller = self._core.caller(actor, purpose)
         return writing.rectify(self._core, pointer, payload, caller)
 
-    def decide(self, pointer: str, ground: Ground) -> Decision:
+    def decide(
+        self,
+        pointer: str,
+        ground: Ground,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> Decision:
         """Return what a request to erase would be answered today; changes nothing.
 
         Raises:
             NotFound: no record has this pointer.
+            PurposeRefused: the purpose is not registered.
         """
+        self._core.caller(actor, purpose)
         return erasing.decide_erasure(self._core, pointer, ground)
 
     def erase(

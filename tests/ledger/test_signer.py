@@ -211,8 +211,8 @@ def test_random_restores_never_give_two_histories(ledger, seed):
     records = Records(seed=700 + seed, later_share=0)
     signed: list[tuple[Note, list[bytes]]] = []
     refused = saved = 0
-    for _ in range(60):
-        action = draws.choice(["grow", "grow", "sign", "sign", "save", "restore"])
+    for _ in range(120):
+        action = draws.choice(["grow", "grow", "sign", "sign", "save", "save", "restore"])
         if action == "grow":
             ledger.put(records.take(draws.choice([1, 3, 60])))
             ledger.integrate()
@@ -225,7 +225,8 @@ def test_random_restores_never_give_two_histories(ledger, seed):
             save(ledger, f"backup-{saved}")
             saved += 1
         elif saved:
-            restore(ledger, f"backup-{draws.randrange(saved)}")
+            age = min(int(draws.expovariate(0.7)), saved - 1)
+            restore(ledger, f"backup-{saved - 1 - age}")
     longest = max((entries for _, entries in signed), key=len)
     print(f"{len(signed)} notes, {refused} refusals, {saved} backups, {len(longest)} leaves")
     assert refused

@@ -1,0 +1,258 @@
+"""What the benchmarks work on: their sizes, lifelike records, and vaults that several of them share.
+
+A record is a lifelike newsletter subscription of about 1 KiB (commands/lifelike.py with fewer
+editions); every subject has three of them in a row, so a third of the records of a batch bring a
+new subject. The category carries no duty to keep, so each record may be erased.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench import floor
+from commands.lifelike import lifelike_records
+from vault import NewRecord, Vault
+
+PASSPHRASE = "bench"
+CATEGORY = "nieuwsbrief"
+RECORDS_PER_SUBJECT = 3
+_PAYLOAD_BYTES = 1_100
+_POOL = 600
+_BATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much each benchmark does.
+
+    Attributes:
+        rounds: how often both sides take their turn.
+        batches: of 1,000 records, a round.
+        puts: single puts a round.
+        putters: threads that put at once.
+        puts_each: puts of each of them a round.
+        gets: a round.
+        small: records in the smaller vault.
+        large: records in the larger vault, and leaves of its ledger.
+        erasures: a round.
+        last_erasures: of a subject's last record, a round.
+        entries: integrated a round.
+        integrations: rounds of that.
+        proofs: a round.
+        checkpoints: a round.
+        opens: a round.
+        imported: records whose import is watched for its memory.
+    """
+
+    rounds: int = 5
+    batches: int = 4
+    puts: int = 100
+    putters: int = 16
+    puts_each: int = 25
+    gets: int = 10_000
+    small: int = 10_000
+    large: int = 100_000
+    erasures: int = 40
+    last_erasures: int = 10
+    entries: int = 100_000
+    integrations: int = 3
+    proofs: int = 1_000
+    checkpoints: int = 20
+    opens: int = 1
+    imported: int = 200_000
+
+
+DEFAULT = Sizes()
+FULL = Sizes(rounds=9, imported=1_000_000)
+QUICK = Sizes(
+    rounds=3,
+    batches=1,
+    puts=40,
+    puts_each=5,
+    gets=2_000,
+    small=2_000,
+    large=8_000,
+    erasures=10,
+    last_erasures=3,
+    entries=20_000,
+    integrations=2,
+    proofs=200,
+    checkpoints=5,
+    imported=10_000,
+)
+
+
+@dataclass(slots=True)
+class Pair:
+    """A vault and a floor that hold the same number of records.
+
+    Attributes:
+        vault: open.
+        pointers: of its records, in the order in which they were put; erased ones are taken out.
+        store: the floor's.
+        floor_pointers: likewise.
+        next_subject: number of the first record that neither has.
+    """
+
+    vault: Vault
+    pointers: list[str]
+    store: floor.Store
+    floor_pointers: list[bytes]
+    next_record: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as each side takes it."""
+
+    payload: bytes
+    subject: str
+
+    def for_vault(self) -> NewRecord:
+        """Return it for `Vault.put_many`."""
+        return NewRecord(self.payload, self.subject)
+
+    def for_floor(self) -> tuple[bytes, bytes]:
+        """Return it for `floor.put`."""
+        return self.payload, self.subject.encode()
+
+
+class Workshop:
+    """Makes vaults and floors in one folder and closes them at the end.
+
+    Args:
+        folder: empty; the caller removes it.
+        sizes: of this run.
+    """
+
+    def __init__(self, folder: Path, sizes: Sizes) -> None:
+        self.folder = folder
+        self.sizes = sizes
+        self._payloads = _payload_pool()
+        self._pairs: dict[int, Pair] = {}
+        self._made = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for pair in self._pairs.values():
+            pair.vault.close()
+            pair.store.connection.close()
+
+    def records(self, first: int, count: int) -> list[Record]:
+        """Return records by their number; the same number gives the same record."""
+        pool = self._payloads
+        return [
+            Record(pool[number % len(pool)], f"inwoner-{number // RECORDS_PER_SUBJECT:09}")
+            for number in range(first, first + count)
+        ]
+
+    def more_records(self, pair: Pair, count: int) -> list[Record]:
+        """Return records that neither side of a pair has yet."""
+        records = self.records(pair.next_record, count)
+        pair.next_record += count
+        return records
+
+    def path(self, name: str) -> Path:
+        """Return a path in the folder that nothing else uses."""
+        self._made += 1
+        return self.folder / f"{self._made}-{name}"
+
+    def new_vault(self) -> Vault:
+        """Make an empty vault; the caller closes it."""
+        return Vault.create(self.path("vault"), PASSPHRASE, origin=floor.ORIGIN.decode())
+
+    def pair(self, count: int) -> Pair:
+        """Return the vault and floor that were filled with `count` records; made once per run."""
+        if count not in self._pairs:
+            vault = self.new_vault()
+            store = floor.create(self.path("floor.db"), max(count, 20_000) // RECORDS_PER_SUBJECT)
+            pair = self._pairs[count] = Pair(vault, [], store, [], 0)
+            for first in range(0, count, _BATCH):
+                batch = self.more_records(pair, min(_BATCH, count - first))
+                vault.put_many(
+                    [record.for_vault() for record in batch],
+                    category=CATEGORY,
+                    on_batch=pair.pointers.extend,
+                )
+                pair.floor_pointers += floor.put(store, [record.for_floor() for record in batch])
+        return self._pairs[count]
+
+    def write_lines(self, count: int) -> Path:
+        """Write a file of JSON lines whose subject field is `/inwoner`, and return its path."""
+        path = self.path("records.jsonl")
+        with path.open("wb") as file:
+            file.writelines(self._lines(count))
+        return path
+
+    def _lines(self, count: int) -> Iterator[bytes]:
+        for number in range(count):
+            payload = self._payloads[number % len(self._payloads)]
+            subject = f'{{"inwoner":"inwoner-{number // RECORDS_PER_SUBJECT:09}",'
+            yield subject.encode() + payload[1:] + b"\n"
+
+
+class Worker:
+    """A process of its own that works on a vault when told to (bench/worker.py)."""
+
+    def __init__(self, *arguments: str | Path | int) -> None:
+        # The list holds this interpreter and values that the benchmark made itself.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker", *map(str, arguments)],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.communicate()
+
+    def answer(self) -> str:
+        """Wait for the worker's next line and return it."""
+        if self._process.stdout is None or not (line := self._process.stdout.readline()):
+            raise RuntimeError("a worker of the benchmark stopped early")
+        return line.strip()
+
+    def go(self) -> None:
+        """Tell the worker to do its work once."""
+        if self._process.stdin is not None:
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+
+
+def _payload_pool() -> list[bytes]:
+    day = dt.date(2025, 6, 2)
+    lifelike = lifelike_records(6 * _POOL, 1, day)
+    chosen = [record.payload for record in lifelike if record.category == CATEGORY][:_POOL]
+    return [_shortened(payload) for payload in chosen]
+
+
+def _shortened(payload: bytes) -> bytes:
+    document = json.loads(payload)
+    while len(payload) > _PAYLOAD_BYTES and document["verzendingen"]:
+        document["verzendingen"].pop()
+        payload = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return payload

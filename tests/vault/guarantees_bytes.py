@@ -1,0 +1,181 @@
+"""One vault with something in every table, and ways to change single bytes of it and put them back.
+
+Values are read and written through a plain connection of their own, in the raw bytes that SQLite
+holds, so that a text can get bytes that are no text.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from guarantees_vault import CATEGORY, erase, new_vault, open_vault, put
+
+from vault import ImportOrder, Vault
+
+# Columns whose changes no check can see today, each because nothing else says the same.
+UNBOUND = {
+    "alembic_version": {"version_num"},  # Refused when the vault is opened, see the file flips.
+    "anchor_receipt": {"id", "made_at"},
+    "anchor_statement": {"made_at"},
+    "ledger_checkpoint": {"signed_at"},
+    "ledger_pending": {"id"},
+    "vault_act": {"at", "actor", "purpose", "action"},
+    "vault_disclosure": {"id", "record_id", "version", "act_id"},
+    "vault_generation": {"provider"},
+    "vault_hold": {"id", "act_id"},
+    "vault_import": {"id", "tag", "lines_done"},
+    "vault_node": {"id"},
+    "vault_record": {"ground", "erased_act", "import_id"},
+    "vault_tree": {"id", "sequence"},
+    "vault_version": {"id", "act_id"},
+}
+
+
+def rich_vault(folder: Path) -> Path:
+    """Make a small vault that has rows in every table: signed, anchored and pending."""
+    new_vault(folder)
+    lines = folder.parent / "lines.jsonl"
+    lines.write_text("".join(json.dumps({"bsn": f"import {n}"}) + "\n" for n in range(2)))
+    with open_vault(folder) as vault:
+        pointers = [
+            vault.put(
+                b"payload of record %d" % number,
+                category=CATEGORY,
+                subject=f"subject {number % 4}",
+                brondatum=dt.date(2024, 5, 1 + number),
+                record_date=dt.date(2024, 4, 1 + number),
+            )
+            for number in range(6)
+        ]
+        vault.import_jsonl(ImportOrder(lines, CATEGORY, "/bsn"))
+        vault.anchor()
+        vault.rectify(pointers[0], b"corrected payload")
+        erase(vault, pointers[1])
+        vault.place_hold(pointers[2], "appeal before the court")
+        vault.anchor()
+        vault.prove(pointers[3], disclose=True)
+        vault.rectify(pointers[3], b"corrected, pending")
+        erase(vault, pointers[4])
+        put(vault, b"pending payload", "subject 9")
+    return folder
+
+
+class Bytes:
+    """A vault's database, to be changed behind the vault's back.
+
+    Args:
+        vault: stays open meanwhile.
+    """
+
+    def __init__(self, vault: Vault, draws: random.Random) -> None:
+        self.vault = vault
+        self.draws = draws
+        self.raw = sqlite3.connect(vault.folder / "vault.db", isolation_level=None)
+        self.raw.execute("PRAGMA synchronous = OFF")
+
+    def keys(self, table: str) -> list[str]:
+        """Return the primary key's columns."""
+        info = self.raw.execute(f"PRAGMA table_info({table})").fetchall()
+        return [row[1] for row in sorted(info, key=lambda row: row[5]) if row[5]]
+
+    def cells(self, table: str, column: str) -> list[tuple[tuple[object, ...], object]]:
+        """Return (primary key, value) of each row in which a column is not NULL; texts as bytes."""
+        keys = self.keys(table)
+        return [
+            (tuple(row[:-2]), bytes(row[-2]) if row[-1] == "text" else row[-2])
+            for row in self.raw.execute(
+                f"SELECT {', '.join(keys)}, CASE typeof({column}) WHEN 'text'"
+                f" THEN CAST({column} AS BLOB) ELSE {column} END, typeof({column})"
+                f" FROM {table} WHERE {column} IS NOT NULL"
+            )
+        ]
+
+    @contextmanager
+    def changed(
+        self, table: str, column: str, key: tuple[object, ...], value: object, kind: str = ""
+    ) -> Iterator[None]:
+        """Give one cell another value for a while.
+
+        Args:
+            table: its table.
+            column: its column.
+            key: its row's primary key.
+            value: the new value.
+            kind: "TEXT" writes bytes as a text.
+        """
+        where = " AND ".join(f"{name} = ?" for name in self.keys(table))
+        [(kept, was)] = self.raw.execute(
+            f"SELECT {column}, typeof({column}) FROM {table} WHERE {where}", key
+        ).fetchall()
+        kept_as = "CAST(? AS TEXT)" if was == "text" else "?"
+        new_as = f"CAST(? AS {kind})" if kind else "?"
+        # A key that is changed itself is found by its new value afterwards.
+        after = [value if name == column else part for name, part in zip(self.keys(table), key)]
+        self.raw.execute(f"UPDATE {table} SET {column} = {new_as} WHERE {where}", (value, *key))
+        try:
+            yield
+        finally:
+            self.raw.execute(
+                f"UPDATE {table} SET {column} = {kept_as} WHERE {where}", (kept, *after)
+            )
+
+    @contextmanager
+    def flipped(self, table: str, column: str) -> Iterator[str]:
+        """Flip some bits of one byte in a text or blob of a random row for a while."""
+        key, value = self.draws.choice(self.cells(table, column))
+        is_text = self.raw.execute(
+            f"SELECT typeof({column}) = 'text' FROM {table} WHERE {column} IS NOT NULL LIMIT 1"
+        ).fetchone()[0]
+        changed = flip(bytes(value), self.draws)
+        with self.changed(table, column, key, changed, "TEXT" if is_text else ""):
+            yield f"{table}.{column} of row {key}"
+
+    def faults(self) -> list[str]:
+        """Return what an audit finds."""
+        return [str(fault) for fault in self.vault.audit().faults]
+
+
+def flip(data: bytes, draws: random.Random) -> bytes:
+    """Return bytes of which one is another."""
+    place = draws.randrange(len(data))
+    changed = data[place] ^ draws.randrange(1, 256)
+    return data[:place] + bytes([changed]) + data[place + 1 :]
+
+
+def dump(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return all rows of all tables in a database file, without their order."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    connection.text_factory = bytes
+    try:
+        names = [
+            row[0].decode()
+            for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        ]
+        return {
+            name: [tuple(row) for row in connection.execute(f"SELECT * FROM {name} NOT INDEXED")]
+            for name in names
+        }
+    finally:
+        connection.close()
+
+
+def columns(path: Path) -> dict[str, list[str]]:
+    """Return the names of each table's columns."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    try:
+        names = [
+            row[0]
+            for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        ]
+        return {
+            name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+            for name in names
+        }
+    finally:
+        connection.close()
