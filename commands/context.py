@@ -45,25 +45,19 @@ class Context:
         return Vault.open(self.folder, read_passphrase(confirm=False), actor=self.actor)
 
 
-class IsoDate(click.ParamType[dt.date]):
-    """A date written YYYY-MM-DD and no other way."""
+def iso_date(text: str) -> dt.date:
+    """Return the day that a text names as YYYY-MM-DD and no other way.
 
-    name = "date"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dt.date:
-        """Return the date."""
-        if isinstance(value, dt.date):
-            return value
-        text = str(value)
-        try:
-            date = dt.date.fromisoformat(text)
-        except ValueError:
-            date = None
-        if date is None or date.isoformat() != text:
-            self.fail(f"{text!r} is not a date; write it as 2026-12-31", param, ctx)
-        return date
+    Raises:
+        click.BadParameter: it names none so.
+    """
+    try:
+        date = dt.date.fromisoformat(text)
+    except ValueError:
+        date = None
+    if date is None or date.isoformat() != text:
+        raise click.BadParameter(f"{text!r} is not a date; write it as 2026-12-31")
+    return date
 
 
 def acting(command: Command) -> Command:
@@ -98,13 +92,13 @@ def dates_options(command: Command) -> Command:
     for option in (
         click.option(
             "--record-date",
-            type=IsoDate(),
+            type=iso_date,
             metavar="DATE",
             help="Day on which it was made or received; today if not given.",
         ),
         click.option(
             "--brondatum",
-            type=IsoDate(),
+            type=iso_date,
             metavar="DATE",
             help="Day on which the retention term starts.",
         ),

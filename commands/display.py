@@ -43,14 +43,17 @@ def progress(what: str) -> Iterator[OnProgress]:
         TimeRemainingColumn,
     )
 
+    shown = console(stderr=True)
+    if not shown.is_terminal:
+        yield lambda done, total: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    shown = console(stderr=True)
-    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bars:
+    with Progress(*columns, console=shown, transient=True) as bars:
         task = bars.add_task(what, total=None)
 
         def advance(done: int, total: int) -> None:
