@@ -33,15 +33,14 @@ def check_anchors(
     """
     digests: dict[int, bytes] = {}
     checkpoints = dict(Log(connection).checkpoints())
-    # A blob in the place of a text is read as a text, so that it is compared and named.
-    for size, text in connection.exec_driver_sql(
-        "SELECT size, CAST(statement AS TEXT) FROM anchor_statement"
+    for size, stored in connection.exec_driver_sql(
+        "SELECT size, CAST(statement AS BLOB) FROM anchor_statement"
     ):
         try:
             if size not in checkpoints:
                 raise BadFile("there is no checkpoint of that size")
             expected = AnchorStatement.of(Note.parse(checkpoints[size].encode()), [log_key])
-            if AnchorStatement.parse(text).format() != expected.format():
+            if AnchorStatement.parse(_as_text(stored)).format() != expected.format():
                 raise BadFile("it is not about the checkpoint of that size")
             digests[size] = expected.digest()
         except (AnchorError, LedgerError) as error:
@@ -57,10 +56,11 @@ def check_anchors(
 def _receipts(
     connection: Connection, digests: dict[int, bytes], anchor_key: VerifierKey, kept: set[str]
 ) -> Iterator[Fault]:
-    for size, target, text, is_orphan in connection.exec_driver_sql(
-        "SELECT r.size, r.target, CAST(r.receipt AS TEXT), s.size IS NULL FROM anchor_receipt r"
+    for size, target, stored, is_orphan in connection.exec_driver_sql(
+        "SELECT r.size, r.target, CAST(r.receipt AS BLOB), s.size IS NULL FROM anchor_receipt r"
         " LEFT JOIN anchor_statement s ON s.size = r.size"
     ):
+        text = _as_text(stored)
         where = f"{target} receipt for {size} leaves"
         if target != LOCAL_NAME:
             yield Fault(where, "is of a target that this version does not know")
@@ -77,3 +77,8 @@ def _receipts(
             yield Fault(where, "is for another statement")
         if text not in kept:
             yield Fault(where, "is not in the local anchor's file")
+
+
+def _as_text(stored: bytes) -> str:
+    """Return what is stored as a text that can be compared, also when it never was one."""
+    return stored.decode(errors="replace")

@@ -72,10 +72,13 @@ class LocalReceipt:
         verifier: VerifierKey,
         key: SigningKey,
     ) -> LocalReceipt:
-        """Make a receipt."""
+        """Make a receipt.
+
+        Raises:
+            BadFile: a number or time that `parse` would not read back.
+        """
         text = f"{DOMAIN_LINE}\n{number}\n{digest.hex()}\n{previous.hex()}\n{at}\n"
-        note = Note(text, (sign(text, verifier.name, key),))
-        return cls(number, digest, previous, at, note)
+        return cls.parse(Note(text, (sign(text, verifier.name, key),)).format())
 
     @classmethod
     def parse(cls, text: str) -> LocalReceipt:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import cache
 from pathlib import Path
-
-import independent_verifier
 
 from anchor.errors import AnchorError
 from anchor.evidence import Evidence
@@ -39,7 +38,12 @@ TRUST_OF = {one["name"]: one["trust"] for one in golden("evidence")["files"]}
 
 
 def report(evidence: bytes, trust: bytes) -> Report:
-    return verify(Evidence.parse(evidence), TrustFile.parse(trust))
+    return verify(Evidence.parse(evidence), read_trust(trust))
+
+
+@cache
+def read_trust(trust: bytes) -> TrustFile:
+    return TrustFile.parse(trust)
 
 
 def outcome(evidence: bytes, trust: bytes) -> str:
@@ -48,7 +52,3 @@ def outcome(evidence: bytes, trust: bytes) -> str:
         return report(evidence, trust).verdict.value
     except AnchorError as error:
         return type(error).__name__
-
-
-def independent_outcome(evidence: bytes, trust: bytes) -> bool:
-    return independent_verifier.accepts(evidence, trust)

@@ -161,34 +161,48 @@ def rearrangements(whole: bytes) -> Iterator[Mutant]:
     document = json.loads(whole)
     for path in paths(document):
         node = at(document, path)
+        others: list[object] = [
+            None,
+            True,
+            0,
+            -1,
+            10**40,
+            1.5,
+            "",
+            "x",
+            [],
+            {},
+            [node],
+            {"x": node},
+        ]
         if isinstance(node, dict):
-            members = list(node.items())
-            for turn in range(1, len(members)):
-                rotated = dict(members[turn:] + members[:turn])
-                yield f"rotated at {path}", spell(replaced(document, path, rotated))
-            yield f"reversed at {path}", spell(replaced(document, path, dict(members[::-1])))
-            for key in node:
-                rest = {name: value for name, value in members if name != key}
-                yield f"without {key} at {path}", spell(replaced(document, path, rest))
-            for extra in ({"note": "x"}, {"": None}, {"Format": 1}, {"opening ": {}}):
-                yield f"extra member at {path}", spell(replaced(document, path, {**node, **extra}))
-                yield f"extra member before {path}", spell(
-                    replaced(document, path, {**extra, **node})
-                )
+            others += _other_objects(node)
         if isinstance(node, list):
-            for changed in ([], node * 2, [*node, node[0]] if node else [{}], node[::-1], node * 65):
-                yield f"another array at {path}", spell(replaced(document, path, changed))
-        for value in (None, True, 0, -1, 10**40, 1.5, "", "x", [], {}, [node], {"x": node}):
-            yield f"{value!r:.20} at {path}", spell(replaced(document, path, value))
-    lines = whole.decode().split("\n")
+            first = node[0] if node else {}
+            others += [node * 2, [*node, first], node[::-1], node * 65]
+        for value in others:
+            yield f"{value!r:.30} at {path}", spell(replaced(document, path, value))
+    yield from _doubled_members(whole.decode().split("\n"))
+
+
+def _other_objects(node: dict[str, object]) -> list[dict[str, object]]:
+    members = list(node.items())
+    extras: list[dict[str, object]] = [{"note": "x"}, {"": None}, {"Format": 1}, {"opening ": {}}]
+    return [
+        dict(members[::-1]),
+        *(dict(members[turn:] + members[:turn]) for turn in range(1, len(members))),
+        *({name: value for name, value in members if name != key} for key in node),
+        *({**node, **extra} for extra in extras),
+        *({**extra, **node} for extra in extras),
+    ]
+
+
+def _doubled_members(lines: list[str]) -> Iterator[Mutant]:
     for number, line in enumerate(lines):
         if '": ' in line and not line.endswith(("{", "[")):
-            doubled = [*lines[:number], line.rstrip(",") + ",", *lines[number:]]
-            yield f"line {number} twice", "\n".join(doubled).encode()
-            other = line.partition(": ")[0] + ': "",'
-            yield f"line {number} twice, first empty", "\n".join(
-                [*lines[:number], other, *lines[number:]]
-            ).encode()
+            for again in (line.rstrip(",") + ",", line.partition(": ")[0] + ': "",'):
+                doubled = [*lines[:number], again, *lines[number:]]
+                yield f"line {number} twice", "\n".join(doubled).encode()
 
 
 def respellings(whole: bytes) -> Iterator[Mutant]:
@@ -258,8 +272,9 @@ def _respelt_text(document: object, path: Path, value: str) -> Iterator[Mutant]:
 def _changed_lines(document: object, path: Path, value: str) -> Iterator[Mutant]:
     """Numbers that are huge or led by zeroes, and base64 whose unused bits are set."""
     for match in re.finditer(r"(?m)^(?:index )?(\d+)$", value):
-        for number in ("0" + match[1], "+" + match[1], "-1", str(2**63), str(2**64 + int(match[1])),
-                       "9" * 5000, match[1] + ".0", "1e3", "٤", str(int(match[1]) + 1)):  # fmt: skip
+        more, wrapped = str(int(match[1]) + 1), str(2**64 + int(match[1]))
+        for number in ("0" + match[1], "+" + match[1], "-1", str(2**63), wrapped, "9" * 5000,
+                       match[1] + ".0", "1e3", "٤", more):  # fmt: skip
             start, end = match.span(1)
             changed = value[:start] + number + value[end:]
             yield f"number {number:.30} in {path}", spell(replaced(document, path, changed))
@@ -273,7 +288,9 @@ def _changed_lines(document: object, path: Path, value: str) -> Iterator[Mutant]
 def consistent_changes(whole: bytes) -> Iterator[Mutant]:
     """The same change at every place where a line stands, so that parts still agree."""
     text = whole.decode()
-    found = set(re.findall(r"(?<=\\n)[A-Za-z0-9+/]{43}=|(?<=\\n)\d+|(?<= )[A-Za-z0-9+/]{80,}={0,2}", text))
+    found = set(
+        re.findall(r"(?<=\\n)[A-Za-z0-9+/]{43}=|(?<=\\n)\d+|(?<= )[A-Za-z0-9+/]{80,}={0,2}", text)
+    )
     for line in sorted(found):
         for other in (line[:-3] + ("AA=" if line[-3:] != "AA=" else "BA="), line[::-1], "1" + line):
             yield f"{line:.12} everywhere", text.replace(line, other).encode()
@@ -304,7 +321,9 @@ def malleated(signed: bytes) -> Iterator[bytes]:
 def extra_signatures(whole: bytes) -> Iterator[Mutant]:
     """Signature lines of others under the proof's checkpoint, the statement and the receipt."""
     document = json.loads(whole)
-    texts = [path for path in paths(document) if path[-1:] in {("proof",), ("statement",), ("receipt",)}]
+    texts = [
+        path for path in paths(document) if path[-1:] in {("proof",), ("statement",), ("receipt",)}
+    ]
     for path in texts:
         value = at(document, path)
         body = str(value).rpartition("\n\n")[0] + "\n"

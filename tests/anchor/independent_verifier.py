@@ -15,6 +15,7 @@ import hmac
 import re
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -279,6 +280,7 @@ def read_log_key(value: object) -> tuple[Key, int, int]:
     return read_key(found["key"]), first, last
 
 
+@cache
 def read_trust(data: bytes) -> Trust:
     found = members(
         read_json(data, MEBIBYTE // 16),

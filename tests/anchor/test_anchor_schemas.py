@@ -148,7 +148,9 @@ def test_evidence_without_a_member_does_not_fit(missing):
     assert faults("evidence", document) == ["$"]
 
 
-@pytest.mark.parametrize("missing", ["format", "origin", "require", "log_keys", "local_anchor_keys"])
+@pytest.mark.parametrize(
+    "missing", ["format", "origin", "require", "log_keys", "local_anchor_keys"]
+)
 def test_a_trust_file_without_a_member_does_not_fit(missing):
     document = json.loads(TRUST["one"])
     del document[missing]

@@ -1,0 +1,133 @@
+"""Trust files: read as written, refused in any other spelling or with senseless content."""
+
+import json
+import re
+from dataclasses import replace
+
+import independent_verifier
+import pytest
+from anchor_samples import EVIDENCE, TRUST, world
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anchor.errors import BadFile
+from anchor.steps import Step
+from anchor.trust import MAX_BYTES, REQUIRED_AT_FIRST, LogKey, TrustFile
+
+ONE = TRUST["one"]
+KEYS = json.loads(TRUST["joined"])["log_keys"]
+
+
+def changed(**members: object) -> bytes:
+    document = {**json.loads(ONE), **members}
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def key(**members: object) -> list[dict]:
+    return [{**KEYS[0], **members}]
+
+
+SENSELESS = "without the range of sizes it may sign"
+WRONG = [
+    (b"", "is not JSON in UTF-8"),
+    (b"[]\n", "is not a JSON object"),
+    (changed(format="datakluis-trust/2"), "has another format than 'datakluis-trust/1'"),
+    (changed(origin=None), "lacks the text 'origin'"),
+    (changed(origin=""), "lacks an origin or a log key"),
+    (changed(origin="two\nlines"), "lacks an origin or a log key"),
+    (ONE.replace(b'"origin": "datakluis', b'"origin": "\\ud800'), "lacks an origin or a log key"),
+    (changed(require="inclusion"), "lacks the array of texts 'require'"),
+    (changed(require=[1]), "lacks the array of texts 'require'"),
+    (changed(require=["luck"]), "'luck' is not a valid Step"),
+    (changed(require=["Inclusion"]), "'Inclusion' is not a valid Step"),
+    (changed(require=["inclusion", "inclusion"]), "names a step or a key twice"),
+    (changed(log_keys=[]), "lacks an origin or a log key"),
+    (changed(log_keys={}), "lacks the array of objects 'log_keys'"),
+    (changed(log_keys=KEYS[:1] * 2), "names a step or a key twice"),
+    (changed(log_keys=key(algorithm="rsa")), "a log key of an unknown algorithm"),
+    (changed(log_keys=key(key="x")), "does not hold what it should"),
+    (changed(log_keys=key(key=KEYS[0]["key"].replace("hoorn", "zwolle"))), "is not written as"),
+    (changed(log_keys=key(first_size=-1)), SENSELESS),
+    (changed(log_keys=key(first_size=None)), SENSELESS),
+    (changed(log_keys=key(first_size=True)), SENSELESS),
+    (changed(log_keys=key(first_size=0.0)), SENSELESS),
+    (changed(log_keys=key(first_size="0")), SENSELESS),
+    (changed(log_keys=key(first_size=2**63)), SENSELESS),
+    (changed(log_keys=key(last_size=2**63)), SENSELESS),
+    (changed(log_keys=key(last_size=10**400)), SENSELESS),
+    (changed(log_keys=key(first_size=5, last_size=4)), SENSELESS),
+    (changed(local_anchor_keys=["x"]), "does not hold what it should"),
+    (changed(local_anchor_keys=None), "lacks the array of texts 'local_anchor_keys'"),
+    (changed(local_anchor_keys=[KEYS[0]["key"]] * 2), "names a step or a key twice"),
+    (changed(comment="x"), "unknown or reordered members"),
+    (changed(log_keys=key(comment="x")), "unknown or reordered members"),
+    (ONE[:-1], "unknown or reordered members"),
+    (ONE.replace(b"  ", b" "), "unknown or reordered members"),
+    (ONE.replace(b'"first_size": 0', b'"first_size": 0, "first_size": 0'), "unknown or reordered"),
+    (b" " * (MAX_BYTES + 1), f"more than {MAX_BYTES}"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), WRONG)
+def test_a_bad_file_says_what_is_wrong(data, words):
+    with pytest.raises(BadFile, match=re.escape(words)):
+        TrustFile.parse(data)
+    assert not independent_verifier.accepts(EVIDENCE["version"], data)
+
+
+def test_control_the_file_before_it_was_changed():
+    assert TrustFile.parse(changed()).format() == ONE
+    assert independent_verifier.accepts(EVIDENCE["version"], changed())
+
+
+@pytest.mark.parametrize("name", TRUST)
+def test_files_are_read_and_written(name):
+    trust = TrustFile.parse(TRUST[name])
+    assert trust == world.trust_files()[name]
+    assert trust.format() == TRUST[name]
+
+
+def test_every_bit_of_a_trust_file_counts():
+    """A flipped bit gives no trust file, or one that says something else: never the same one."""
+    whole = TRUST["rotated"]
+    parsed = TrustFile.parse(whole)
+    refused = 0
+    for place in range(len(whole) * 8):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        try:
+            assert TrustFile.parse(bytes(flipped)) != parsed
+        except BadFile:
+            refused += 1
+    print(f"{refused} of {len(whole) * 8} bit flips refused, the others say something else")
+    assert refused > len(whole) * 7
+
+
+def test_which_keys_must_have_signed():
+    first, second = world.FIRST[0], world.SECOND[0]
+    joined, rotated = world.trust("joined"), world.trust("rotated")
+    assert [joined.keys_for(size) for size in (0, 4, 5)] == [[first], [first], [first, second]]
+    assert [rotated.keys_for(size) for size in (0, 4, 5)] == [[first], [first], [second]]
+    gap = replace(rotated, log_keys=(LogKey(first, 0, 3), LogKey(second, 5)))
+    assert gap.keys_for(4) == []
+
+
+def test_a_fresh_trust_file_asks_for_what_an_outsider_can_check():
+    assert REQUIRED_AT_FIRST == (Step.LOG_SIGNATURE, Step.INCLUSION)
+
+
+@given(st.data())
+def test_only_what_is_written_is_accepted_near_trust_files(data):
+    whole = TRUST[data.draw(st.sampled_from(sorted(TRUST)))]
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 20)))
+    new = data.draw(
+        st.sampled_from([b"", b"\n", b'"', b"\\ud800", b" ", b"=", b"0", b"9", b"\xff"])
+    )
+    mutant = whole[:start] + new + whole[end:]
+    try:
+        trust = TrustFile.parse(mutant)
+    except BadFile:
+        assert not independent_verifier.accepts(EVIDENCE["version"], mutant)
+        return
+    assert trust.format() == mutant
