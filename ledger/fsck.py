@@ -124,7 +124,7 @@ class Fsck:
             expected = previous.version + 1
         if entry.kind is EntryKind.ERASURE:
             expected -= 1
-        if entry.version != expected or entry.version == 0:
+        if entry.version != expected:
             yield Fault(where, f"says version {entry.version} of record {name}, not {expected}")
 
     def _derived(self, head: Head) -> Iterator[Fault]:

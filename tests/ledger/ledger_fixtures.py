@@ -33,7 +33,7 @@ VECTORS = Path(__file__).parents[1] / "vectors"
 SIGNED_AT = 1_780_000_000
 
 
-class Injected(Exception):  # noqa: N818 - it is no error of the product
+class Injected(Exception):
     """The failure that a test put in the way."""
 
 
@@ -206,10 +206,7 @@ class Ledger:
 
     def dump(self) -> dict[str, list[tuple[object, ...]]]:
         """Every row of every table."""
-        return {
-            name: sorted(self.sql(f"SELECT * FROM {name}"))  # noqa: S608 - names of our own tables
-            for name in tables.metadata.tables
-        }
+        return {name: sorted(self.sql(f"SELECT * FROM {name}")) for name in tables.metadata.tables}
 
 
 def checkpoint_of(note: Note, key: SigningKey = KEY) -> Checkpoint:

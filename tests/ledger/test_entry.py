@@ -90,6 +90,11 @@ def test_pr2_a_pointer_reads_back_and_has_26_characters(pointer):
     assert parse_pointer(text) == pointer
 
 
+@given(pointers)
+def test_a_pointer_is_named_as_the_standard_library_would(pointer):
+    assert format_pointer(pointer) == base64.b32encode(pointer).decode().rstrip("=").lower()
+
+
 def test_a_pointer_has_one_name_the_spare_bits_are_zero():
     stem = format_pointer(bytes(range(16)))[:-1]
     last = string.ascii_lowercase + "234567"
