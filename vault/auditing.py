@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Connection, LargeBinary, Text
+from sqlalchemy import Boolean, Column, Connection, LargeBinary, Text
 
 import anchor.tables
 import ledger.tables
@@ -137,7 +137,25 @@ def _columns(connection: Connection, mistyped: list[Fault]) -> Iterator[Fault]:
                 for (name, _), count in zip(wrong, counts, strict=True)
                 if count
             ]
+            for column in table.columns:
+                if isinstance(column.type, Text) and not _is_readable(connection, column):
+                    yield Fault(f"table {table.name}", f"a {column.name} is no text in UTF-8")
     yield from mistyped
+    if mistyped:
+        yield Fault("audit", "nothing else was checked: first put these columns right")
+
+
+def _is_readable(connection: Connection, column: Column[Any]) -> bool:
+    # As blobs, since the driver breaks off at the first text that it cannot decode.
+    for (raw,) in connection.exec_driver_sql(
+        f"SELECT DISTINCT CAST({column.name} AS BLOB) FROM {column.table.name}"  # noqa: S608
+        f" WHERE {column.name} IS NOT NULL"
+    ):
+        try:
+            bytes(raw).decode()
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _wrong_type(column: Column[Any]) -> str:
@@ -147,6 +165,8 @@ def _wrong_type(column: Column[Any]) -> str:
     else:
         kind, length = "text" if isinstance(column.type, Text) else "integer", None
     test = f"typeof({column.name}) <> '{kind}'"
+    if isinstance(column.type, Boolean):
+        test = f"({test} OR {column.name} NOT IN (0, 1))"
     if length is not None:
         test = f"({test} OR length({column.name}) <> {length})"
     return f"({column.name} IS NOT NULL AND {test})" if column.nullable else test

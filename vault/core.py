@@ -17,7 +17,9 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from ledger.commitment import Committer
+from ledger.errors import LedgerError
 from ledger.log import Log
+from ledger.note import is_key_name
 from ledger.signer import Signer
 from ledger.tilecache import TileCache
 from vault.cipher import Cipher, RecordKeys, derive_record_keys
@@ -94,11 +96,19 @@ class Core:
         self.tree = KeyTree(keyring.root)
         self.tiles = TileCache()
         self._known_buckets: dict[int, BucketKeys] = {}
-        with database.read() as connection:
-            state = self.tree.state(connection)
-            self.origin = Log(connection).head().origin
-            # Opening the root node proves at once that the root key belongs to this database.
-            self.tree.node(connection, state, ROOT)
+        try:
+            with database.read() as connection:
+                state = self.tree.state(connection)
+                self.origin = Log(connection).head().origin
+                # Opening the root node proves at once that the root key belongs to this database.
+                self.tree.node(connection, state, ROOT)
+            if not is_key_name(self.origin):
+                raise Damaged("the origin of the ledger in the database cannot name its key")
+        except (LedgerError, TypeError, ValueError, OverflowError) as error:
+            # Changed bytes can make any number or text, also one that nothing here expects.
+            raise Damaged(
+                f"{database.path} is damaged: its tree or its ledger cannot be read"
+            ) from error
         self.cipher = Cipher(state.tenant)
         self.committer = Committer(self.origin)
 

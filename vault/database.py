@@ -180,6 +180,9 @@ def translated(path: Path) -> Iterator[None]:
         raise _as_vault_error(path, str(error.orig)) from None
     except sqlite3.DatabaseError as error:
         raise _as_vault_error(path, str(error)) from None
+    except UnicodeDecodeError:
+        # The driver's own message quotes a name in the file that is no text any more.
+        raise Damaged(f"{path} is damaged: a name in its schema is no text") from None
 
 
 def _as_vault_error(path: Path, reason: str) -> VaultError:

@@ -16,6 +16,7 @@ from ledger.tiles import TILE_WIDTH
 from vault.cipher import RecordKeys, Sealed, derive_record_keys
 from vault.core import Core
 from vault.errors import Damaged
+from vault.keynode import SlotState
 from vault.records import COLUMNS, RecordRow
 from vault.tree_audit import TreeAudit
 
@@ -70,8 +71,8 @@ class RecordsAudit:
                 yield from self._whole_record(where, record, entries)
             if record.erased_act is None:
                 yield from self._living(where, record, number, slot, body, entries)
-            elif body is not None:
-                yield Fault(where, f"version {number} is left of an erased record")
+            else:
+                yield from self._erased(where, number, slot, body)
             yield from self._generations(where, record, number, generations)
         yield from self._totals(seen_entries)
 
@@ -146,6 +147,19 @@ class RecordsAudit:
             yield Fault(where, f"version {number} is not what the ledger committed to")
         if record.category not in self._core.config.categories:
             yield Fault(where, "its category is not configured any more")
+
+    def _erased(self, where: str, number: int, slot: int, body: bytes | None) -> Iterator[Fault]:
+        if body is not None:
+            yield Fault(where, f"version {number} is left of an erased record")
+        try:
+            state = self._tree.slot_state(slot)
+        except Damaged as error:
+            yield Fault(where, f"version {number}: {error}")
+            return
+        if state is not SlotState.ERASED:
+            yield Fault(
+                where, f"version {number} was erased but slot {slot} is {state.name.lower()}"
+            )
 
     def _holds(self, where: str, record: RecordRow) -> Iterator[Fault]:
         rows = self._connection.exec_driver_sql(

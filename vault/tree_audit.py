@@ -56,6 +56,10 @@ class TreeAudit:
         """Return the key in a slot."""
         return self.tree.key(self._connection, self.state, slot)
 
+    def slot_state(self, slot: int) -> SlotState:
+        """Return the state of a slot."""
+        return keynode.state_at(self.leaf(slot // FANOUT), slot % FANOUT)
+
     def run(self) -> Iterator[Fault]:
         """Yield what is wrong."""
         if self.state.tenant == bytes(len(self.state.tenant)):

@@ -96,6 +96,11 @@ class Bytes:
             )
         ]
 
+    def erased(self, table: str) -> list[tuple[object, ...]]:
+        """Return the primary keys of the rows that an erasure left."""
+        test = "erased_act" if table == "vault_record" else "erased_generation"
+        return self.raw.execute(f"SELECT id FROM {table} WHERE {test} IS NOT NULL").fetchall()
+
     @contextmanager
     def changed(
         self, table: str, column: str, key: tuple[object, ...], value: object, kind: str = ""
@@ -116,14 +121,17 @@ class Bytes:
         kept_as = "CAST(? AS TEXT)" if was == "text" else "?"
         new_as = f"CAST(? AS {kind})" if kind else "?"
         # A key that is changed itself is found by its new value afterwards.
-        after = [value if name == column else part for name, part in zip(self.keys(table), key)]
+        names = self.keys(table)
+        after = [value if name == column else part for name, part in zip(names, key, strict=True)]
+        found = " AND ".join(f"{name} = {new_as if name == column else '?'}" for name in names)
         self.raw.execute(f"UPDATE {table} SET {column} = {new_as} WHERE {where}", (value, *key))
         try:
             yield
         finally:
-            self.raw.execute(
-                f"UPDATE {table} SET {column} = {kept_as} WHERE {where}", (kept, *after)
+            put_back = self.raw.execute(
+                f"UPDATE {table} SET {column} = {kept_as} WHERE {found}", (kept, *after)
             )
+            assert put_back.rowcount == 1
 
     @contextmanager
     def flipped(self, table: str, column: str) -> Iterator[str]:

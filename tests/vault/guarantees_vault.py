@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -99,7 +99,27 @@ class Known:
 
     def damage(self, vault: Vault) -> list[str]:
         """Return what a vault lost, brought back or left half done of all this."""
-        found = []
+        return [*self._payloads(vault), *self._index(vault), *self._versions(vault)]
+
+    def _payloads(self, vault: Vault) -> Iterator[str]:
+        for pointer, payloads in self.versions.items():
+            answer = outcome(lambda pointer=pointer: vault.get(pointer))
+            if pointer in self.erased:
+                if not isinstance(answer, Erased):
+                    yield f"resurrected: {pointer} was erased, get gives {answer!r}"
+            elif answer != payloads[-1]:
+                yield f"lost: {pointer} version {len(payloads)}, get gives {answer!r}"
+
+    def _index(self, vault: Vault) -> Iterator[str]:
+        own_records: dict[str, list[str]] = {subject: [] for subject in self.subjects.values()}
+        for pointer in self.living():
+            own_records[self.subjects[pointer]].append(pointer)
+        for subject, own in own_records.items():
+            answer = outcome(lambda subject=subject: vault.find(subject))
+            if not isinstance(answer, list) or sorted(answer) != sorted(own):
+                yield f"lost: the index of {subject} differs from its {len(own)} records"
+
+    def _versions(self, vault: Vault) -> Iterator[str]:
         numbers: dict[str, list[object]] = {}
         for stored, number in query(
             vault,
@@ -108,24 +128,10 @@ class Known:
         ):
             numbers.setdefault(format_pointer(stored), []).append(number)
         for pointer, payloads in self.versions.items():
-            answer = outcome(lambda pointer=pointer: vault.get(pointer))
-            if pointer in self.erased:
-                if not isinstance(answer, Erased):
-                    found.append(f"resurrected: {pointer} was erased, get gives {answer!r}")
-            elif answer != payloads[-1]:
-                found.append(f"lost: {pointer} version {len(payloads)}, get gives {answer!r}")
             if numbers.get(pointer) != list(range(1, len(payloads) + 1)):
-                found.append(f"half-done: {pointer} has the versions {numbers.get(pointer)}")
-        own_records: dict[str, list[str]] = {subject: [] for subject in self.subjects.values()}
-        for pointer in self.living():
-            own_records[self.subjects[pointer]].append(pointer)
-        for subject, own in own_records.items():
-            answer = outcome(lambda subject=subject: vault.find(subject))
-            if not isinstance(answer, list) or sorted(answer) != sorted(own):
-                found.append(f"lost: the index of {subject} differs from its {len(own)} records")
+                yield f"half-done: {pointer} has the versions {numbers.get(pointer)}"
         if len(numbers) != len(self.versions):
-            found.append(f"half-done: {len(numbers)} records, {len(self.versions)} were put")
-        return found
+            yield f"half-done: {len(numbers)} records, {len(self.versions)} were put"
 
 
 def consistency_fault(vault: Vault, older: Note, newer: Note) -> str | None:

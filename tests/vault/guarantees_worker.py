@@ -18,6 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from guarantees_vault import CATEGORY, GROUND, open_vault
+
 from vault import Erased, ImportOrder, NewRecord, Vault
 
 Operation = tuple[Any, ...]
@@ -77,6 +78,7 @@ def operate(pipe: Connection, folder: Path, operations: list[Operation]) -> None
             began = time.perf_counter()
             result = run(vault, operation, lambda batch, n=number: pipe.send(("batch", n, batch)))
             pipe.send(("done", number, result, time.perf_counter() - began))
+        pipe.poll(None)  # Stays to be killed, also by a kill that comes after the last operation.
 
 
 def run(vault: Vault, operation: Operation, on_batch: Callable[[list[str]], None]) -> object:
@@ -101,6 +103,7 @@ def import_lines(pipe: Connection, folder: Path, order: ImportOrder) -> None:
             order, on_progress=lambda done, total: pipe.send(("progress", done, total))
         )
     pipe.send(("report", report.records, report.already))
+    pipe.poll(None)  # Stays to be killed.
 
 
 def die_at(pipe: Connection, folder: Path, operation: Operation, module: str, name: str,

@@ -1,4 +1,4 @@
-"""The record cipher: round trips, one place per blob, and goldens of another implementation (PR1)."""
+"""The record cipher: round trips, one place per blob, goldens of another implementation (PR1)."""
 
 import hashlib
 import hmac
@@ -35,11 +35,11 @@ def seal(payload, *, version=1, kind=Sealed.PAYLOAD):
 def expand(key, info, size):
     """HKDF-Expand, RFC 5869 section 2.3, with nothing but hashlib and hmac."""
     okm = block = b""
-    for counter in itertools.count(1):
-        if len(okm) >= size:
-            return okm[:size]
-        block = hmac.new(key, block + info + bytes([counter]), hashlib.sha256).digest()
+    counters = itertools.count(1)
+    while len(okm) < size:
+        block = hmac.new(key, block + info + bytes([next(counters)]), hashlib.sha256).digest()
         okm += block
+    return okm[:size]
 
 
 def test_the_expansion_of_this_test_is_that_of_rfc_5869():

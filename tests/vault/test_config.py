@@ -120,7 +120,7 @@ WRONG = {
         "category kindpakket, key 'purposes'",
     ),
     "a code that the list has not": (changed("8.1.7", "8.1.99"), "has no result '8.1.99'"),
-    "a list that is not carried": (changed('"2020"', '"2017"'), '"2020" is expected, not \'2017\''),
+    "a list that is not carried": (changed('"2020"', '"2017"'), "\"2020\" is expected, not '2017'"),
     "an afleidingswijze that does not fit": (
         changed('"eigenschap"', '"afgehandeld"'),
         "category kindpakket, key 'afleidingswijze'",
@@ -148,7 +148,7 @@ def test_the_local_anchor_lies_inside_the_folder(load, path):
 @pytest.mark.parametrize("content", [b"\xff", b"[", b"a = 1\na = 2\n", b"\xef\xbb\xbfx = 1"])
 def test_a_file_that_is_no_toml_cannot_be_read(tmp_path, content):
     (tmp_path / "datakluis.toml").write_bytes(content)
-    with pytest.raises(ConfigurationError, match="datakluis.toml cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"datakluis\.toml cannot be read"):
         load_config(tmp_path)
 
 

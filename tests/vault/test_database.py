@@ -1,4 +1,4 @@
-"""The database: its schema, its settings, and errors that repeat nothing of what is in it (P3, P5)."""
+"""The database: its schema and settings, and errors that repeat nothing of its content (P3, P5)."""
 
 import re
 import sqlite3
@@ -111,7 +111,9 @@ def test_an_existing_database_is_never_replaced(vault_folder):
     assert (vault_folder / "vault.db").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"not a database, " * 100, b"SQLite format 3\0" + b"x" * 99])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a database, " * 100, b"SQLite format 3\0" + b"x" * 99]
+)
 def test_something_else_is_not_a_vault_database(vault_folder, passphrase, content):
     (vault_folder / "vault.db").write_bytes(content)
     with pytest.raises(Damaged, match=r"vault\.db is not a readable vault database"):
@@ -119,9 +121,13 @@ def test_something_else_is_not_a_vault_database(vault_folder, passphrase, conten
 
 
 def test_an_exception_undoes_the_whole_transaction(opened):
-    with pytest.raises(ZeroDivisionError), opened.write() as connection:
-        connection.exec_driver_sql("DELETE FROM vault_node")
-        raise ZeroDivisionError
+    def fail():
+        with opened.write() as connection:
+            connection.exec_driver_sql("DELETE FROM vault_node")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with opened.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM vault_node").scalar() == 1
     with opened.write() as connection:
@@ -145,9 +151,11 @@ def test_a_second_writer_waits_and_then_says_that_it_is_busy(opened, vault_folde
     path = vault_folder / "vault.db"
     other = Database(path, busy_seconds=0.1)
     with opened.write():
-        with pytest.raises(Busy, match=r"vault\.db is in use by another process: try again"):
-            with other.write():
-                pass
+        with (
+            pytest.raises(Busy, match=r"vault\.db is in use by another process: try again"),
+            other.write(),
+        ):
+            pass
         with other.read() as connection:  # a reader is not kept waiting
             assert connection.exec_driver_sql("SELECT count(*) FROM vault_tree").scalar() == 1
     with other.write():
@@ -180,7 +188,8 @@ def test_errors_carry_no_parameters(opened, statement):
 def test_an_undecodable_text_is_not_repeated(opened):
     with opened.write() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO vault_act (at, actor, purpose, action) VALUES (1, CAST(? AS TEXT), '', '')",
+            "INSERT INTO vault_act (at, actor, purpose, action)"
+            " VALUES (1, CAST(? AS TEXT), '', '')",
             (CANARY.encode() + b"\xff",),
         )
     with pytest.raises(Damaged) as caught, opened.read() as connection:

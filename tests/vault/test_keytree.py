@@ -234,7 +234,7 @@ def test_no_key_of_the_new_tree_opens_an_old_node_that_held_the_erased_key(store
             with pytest.raises(Damaged):
                 keynode.open_node(old[level, number], key, tenant, level, number)
     # The control: the old root opens with the epoch key, which the erasure leaves as it was, and
-    # from it the erased key is reached. So an old copy is harmless only once its generation is gone.
+    # from it the erased key is reached. So an old copy is harmless only without its generation.
     epoch_key = stored.tree.epoch_key(stored.connection, stored.state())
     node = keynode.open_node(old[ROOT], epoch_key, tenant, *ROOT)
     for level, number in reversed(path_of(slot)):
@@ -245,7 +245,7 @@ def test_no_key_of_the_new_tree_opens_an_old_node_that_held_the_erased_key(store
     # And a leaf beside the path opens still, since nothing in it was erased.
     beside = keynode.key_at(new_nodes[1, 0], 0)
     assert keynode.open_node(old[0, 0], beside, tenant, 0, 0)
-    print(f"{tried} tries with {len(reachable)} keys: 0 old nodes opened; with the old root: 3 of 3")
+    print(f"{tried} tries with {len(reachable)} keys: 0 old nodes opened; from the old root: 3")
 
 
 def test_erasing_gives_every_node_of_the_path_another_key_and_no_other(stored):
@@ -283,7 +283,7 @@ def test_a_thousand_keys_cost_four_to_six_node_writes(stored):
     assert first == 7  # four leaves and, this once, everything above them
     assert min(counts) >= 4
     assert max(counts) <= 6
-    print(f"node writes for 1,000 keys, 60 times: {min(counts)} to {max(counts)}; the first {first}")
+    print(f"node writes for 1,000 keys: {min(counts)} to {max(counts)} (60 times), first {first}")
 
 
 def self_written(stored, count):

@@ -138,7 +138,7 @@ def test_buckets_stay_large_where_subjects_come_and_go(vault, rows, monkeypatch)
         oldest = next(iter(pointers))
         vault.erase(pointers.pop(oldest), GROUND)
     assert rows("SELECT count(*) FROM vault_subject") == [(1,)]
-    assert rows("SELECT max(id) FROM vault_subject")[0][0] > 4 or bucket_count(vault) == 1
+    assert rows("SELECT max(id) FROM vault_subject") == [(61,)]
     assert bucket_count(vault) == 1
     # The control: with as many at once, it does grow.
     put_each(vault, [f"resident {number}" for number in range(60)])
@@ -314,17 +314,22 @@ def test_a_second_process_finds_what_the_first_one_indexed_anew(vault, reopen, m
     clean(other)
 
 
-def test_a_change_that_fails_leaves_no_keys_behind(vault, rows, monkeypatch):
-    # A slot that was handed out in vain is handed out again: nothing may remember its first key.
+def test_a_change_that_fails_leaves_no_keys_behind(vault, rows, reopen, monkeypatch):
+    # A slot that was handed out in vain is handed out again, here by another process: nothing may
+    # remember its first key.
     monkeypatch.setattr(subjects, "SUBJECTS_PER_BUCKET", 1)
     pointers = put_each(vault, ["a"])
-    core = vault._core
-    for _ in range(3):
-        with pytest.raises(ZeroDivisionError), core.change() as change:
+
+    def fail():
+        with vault._core.change() as change:
             change.subjects.ensure(change.edit, [b"b", b"c", b"d"])
             raise ZeroDivisionError
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            fail()
         assert rows("SELECT count(*) FROM vault_bucket") == [(1,)]
-    pointers |= put_each(vault, ["e", "f", "g"])
+    pointers |= put_each(reopen(), ["e", "f", "g"])
     assert all(vault.find(name) == [pointer] for name, pointer in pointers.items())
     assert [vault.find(name) for name in "bcd"] == [[], [], []]
     clean(vault)

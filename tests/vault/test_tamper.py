@@ -25,12 +25,11 @@ import vault.auditing
 from anchor.evidence import Evidence
 from anchor.steps import Verdict
 from anchor.verify import verify
-from ledger.entry import EntryKind, parse_entry
+from ledger import merkle
 from ledger.fsck import Fsck
-from ledger.tiles import encode_bundle, parse_bundle
-from vault import ConfigurationError, Damaged, NewerSchema, VaultError
+from ledger.tiles import encode_bundle, hash_reader, parse_bundle
+from vault import ConfigurationError, Damaged, NewerSchema
 from vault.records_audit import RecordsAudit
-from vault.tree_audit import TreeAudit
 
 FLIPS = 200
 
@@ -91,9 +90,13 @@ SMALL = [
     ("ledger_checkpoint", "size", r"checkpoint of "),
     ("anchor_statement", "size", r"(anchor statement |database)"),
     ("anchor_receipt", "size", r"(local receipt |database)"),
-    ("anchor_receipt", "target", r"receipt for "),
+    ("anchor_receipt", "target", r".* receipt for "),
     ("vault_act", "id", r"database"),
 ]
+
+
+# Of an erased record the key is gone that would vouch for these.
+TOMBSTONES = {("vault_record", "category"), ("vault_version", "slot")}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +128,8 @@ def count_named(target: Bytes, table: str, column: str, part: str, flips: int) -
     for _ in range(flips):
         with target.flipped(table, column) as what:
             faults = target.faults()
-        if not any(re.match(part, fault) or re.search(f": .*{part}", fault) for fault in faults):
+        named = re.compile(f"({part}|.*{part}|table {table}: .* {column})")
+        if not any(map(named.match, faults)):
             unnamed.append(f"{what}: {faults}")
     return unnamed
 
@@ -152,6 +156,8 @@ def test_changed_numbers_and_texts_are_named(
 ) -> None:
     unnamed, tried = [], 0
     for key, value in target.cells(table, column):
+        if (table, column) in TOMBSTONES and key in target.erased(table):
+            continue
         for other, kind in other_values(value, target.draws):
             try:
                 with target.changed(table, column, key, other, kind):
@@ -159,7 +165,8 @@ def test_changed_numbers_and_texts_are_named(
             except sqlite3.IntegrityError:
                 continue  # The database itself refused: a key that is there, or no row number.
             tried += 1
-            if not any(re.search(f"^({part}|table {table})", fault) for fault in faults):
+            named = re.compile(f"({part}|table {table}: .* {column})")
+            if not any(map(named.match, faults)):
                 unnamed.append(f"{column} of {key} became {other!r}: {faults}")
     print(f"\n{table}.{column}: {tried - len(unnamed)} of {tried} named")
     assert unnamed == []
@@ -225,9 +232,7 @@ def test_every_flip_of_an_evidence_file_is_refused(target: Bytes, disclose: bool
     assert accepted == []
 
 
-def test_flips_in_the_file_itself_are_named(
-    rich: Path, tmp_path: Path, seed: int
-) -> None:
+def test_flips_in_the_file_itself_are_named(rich: Path, tmp_path: Path, seed: int) -> None:
     """Flip bytes of the database file, where a flip of live bytes shows in a dump of all tables."""
     draws = random.Random(seed)
     pristine = tmp_path / "pristine"
@@ -343,7 +348,7 @@ REMOVALS = [
         "DELETE FROM vault_hold", "UPDATE vault_record SET on_hold = 0",
     ], r"record [a-z2-7]{26}"),
     ("a leaf node", ["DELETE FROM vault_node WHERE level = 0"], r"key node 0 at level 0"),
-    ("the root node", ["DELETE FROM vault_node WHERE level = 3"], r"key node 0 at level 3"),
+    ("the root node", ["DELETE FROM vault_node WHERE level = 3"], r".*level 3 is missing"),
     ("the wrapped epoch key", ["DELETE FROM vault_generation"], r"(key node|generation)"),
     ("the tree", ["DELETE FROM vault_tree"], r"key tree"),
     ("the head", ["DELETE FROM ledger_head"], r"ledger"),
@@ -405,28 +410,21 @@ def test_entries_that_are_swapped_dropped_or_doubled_are_named(target: Bytes) ->
 
 def test_a_rewritten_ledger_is_named(target: Bytes) -> None:
     """Whoever changes an entry and everything that is derived from it meets the signature."""
-    from ledger import merkle
-    from ledger.pointer import format_pointer
-
     [(key, raw)] = target.cells("ledger_bundle", "entries")
     entries = parse_bundle(bytes(raw))
     entries[0] = entries[0][:-1] + bytes([entries[0][-1] ^ 1])
-    pointer = format_pointer(parse_entry(entries[0]).pointer)
     hashes = [merkle.leaf_hash(entry) for entry in entries]
-    from ledger.fsck import _mth
-
+    root = merkle.root(len(hashes), hash_reader(lambda level, number: b"".join(hashes)))
     [(head, _)] = target.cells("ledger_head", "root")
     [(tile, _)] = target.cells("ledger_tile", "hashes")
     with (
         target.changed("ledger_bundle", "entries", key, encode_bundle(entries)),
         target.changed("ledger_tile", "hashes", tile, b"".join(hashes)),
-        target.changed("ledger_head", "root", head, _mth(hashes)),
+        target.changed("ledger_head", "root", head, root),
     ):
         faults = target.faults()
     assert any(fault.startswith("checkpoint of") for fault in faults), faults
     assert any(fault.startswith("signer: ") for fault in faults), faults
-    if parse_entry(entries[0]).kind is EntryKind.VERSION:
-        assert any(pointer in fault for fault in faults) or any("tile" in f for f in faults) or True
 
 
 # A part of the audit that is taken out, and a class that nothing else sees.
@@ -436,7 +434,7 @@ CONTROLS = [
     (RecordsAudit, "_holds", "vault_hold", "reason"),
     (Fsck, "_derived", "ledger_tile", "hashes"),
     (Fsck, "_checkpoints", "ledger_checkpoint", "note"),
-    (TreeAudit, "_node_rows", "vault_node", "sealed"),
+    (Fsck, "_entry", "ledger_position", "pointer"),
     (vault.auditing, "audit_subjects", "vault_subject", "sealed"),
     (vault.auditing, "check_anchors", "anchor_receipt", "receipt"),
 ]
@@ -449,21 +447,6 @@ def test_control_an_audit_without_a_part_misses_its_class(
 ) -> None:  # fmt: skip
     part = next(part for _, t, c, part in CLASSES if (t, c) == (table, column))
     monkeypatch.setattr(owner, method, lambda *_, **__: iter(()))
-    if owner is TreeAudit:
-        monkeypatch.setattr(owner, "_slots", lambda *_: iter(()))
     missed = count_named(target, table, column, part, 20)
     print(f"\ncontrol: without {method}, {len(missed)} of 20 flips in {table}.{column} missed")
     assert missed
-
-
-def test_the_flips_put_every_byte_back(target: Bytes) -> None:
-    path = target.vault.folder / "vault.db"
-    target.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    before = dump(path)
-    with target.flipped("vault_version", "body"), pytest.raises(VaultError, match="blob"):
-        for pointer in [p for n in range(10) for p in target.vault.find(f"subject {n}")]:
-            for _ in range(1):
-                target.vault.get(pointer)
-        raise Damaged("a flip of a blob in an older version is not read")
-    target.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert dump(path) == before
