@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,8 @@ CASES: Mapping[str, Case] = {
     "erase-last": cases_erasing.erase_last,
     "integrate": cases_ledger.integrate,
     "path": cases_ledger.paths,
-    "evidence": cases_ledger.evidence,
+    "prove": cases_ledger.prove,
+    "verify": cases_ledger.verify,
     "checkpoint": cases_ledger.checkpoint,
     "open": cases_reading.open_vault,
     "import-memory": cases_reading.memory,
@@ -85,6 +87,14 @@ def show(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
+def busy_note(load: float, processors: int) -> str:
+    """Return what to think of the figures, given the load average before the run."""
+    note = f"{processors} processors, load average {load:.1f} before the run."
+    if load > processors / 4:
+        note += " The machine was busy: times with a flush of the disk mostly say how busy."
+    return note
+
+
 def as_json(rows: Sequence[Row]) -> str:
     """Return the rows for machines."""
     return json.dumps(
@@ -117,6 +127,7 @@ def main(*, quick: bool, full: bool, only: tuple[str, ...], wants_json: bool) ->
     """Measure Datakluis beside a straight-line floor."""
     if quick and full:
         raise click.UsageError("--quick and --full exclude each other")
+    load = os.getloadavg()[0]
     sizes = QUICK if quick else FULL if full else DEFAULT
     rows = run(sizes, only, lambda name: print(f"{name} ...", file=sys.stderr, flush=True))
     if wants_json:
@@ -124,6 +135,7 @@ def main(*, quick: bool, full: bool, only: tuple[str, ...], wants_json: bool) ->
     else:
         console = Console()
         show(rows, console if console.is_terminal else Console(width=_WIDTH))
+        print(busy_note(load, os.cpu_count() or 1))
 
 
 if __name__ == "__main__":

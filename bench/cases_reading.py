@@ -43,8 +43,7 @@ def get(workshop: Workshop) -> list[Row]:
 def open_vault(workshop: Workshop) -> list[Row]:
     """Opening a vault: one Argon2id run, the database, the root node."""
     sizes = workshop.sizes
-    with workshop.new_vault() as vault:
-        folder = vault.folder
+    folder = workshop.new_folder()
     tries = range(sizes.opens)
     ours, theirs = in_turn(
         sizes.rounds,
@@ -82,8 +81,7 @@ def memory(workshop: Workshop) -> list[Row]:
 
 
 def _import_peak(workshop: Workshop, count: int) -> float:
-    with workshop.new_vault() as vault:
-        folder = vault.folder
+    folder = workshop.new_folder()
     lines = workshop.write_lines(count)
     try:
         with Worker("import", folder, lines) as worker:

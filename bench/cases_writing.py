@@ -44,8 +44,7 @@ def put_many(workshop: Workshop) -> list[Row]:
 def put_many_two(workshop: Workshop) -> list[Row]:
     """Batches of 1,000 records from two processes at once, against one process."""
     sizes = workshop.sizes
-    with workshop.new_vault() as vault:
-        folder = vault.folder
+    folder = workshop.new_folder()
     count = sizes.batches * _BATCH
     with Worker("put", folder, 0, count) as one, Worker("put", folder, 10**8, count) as two:
         for worker in (one, two):
@@ -139,7 +138,13 @@ def _put_at_once(
     workshop: Workshop, pair: Pair, threads: ThreadPoolExecutor, count: int
 ) -> list[float]:
     records = workshop.more_records(pair, count)
-    return rate(count, lambda: list(threads.map(lambda one: _put_one(pair.vault, one), records)))
+    putters = workshop.sizes.putters
+
+    def put_own(putter: int) -> None:
+        for record in records[putter::putters]:
+            _put_one(pair.vault, record)
+
+    return rate(count, lambda: list(threads.map(put_own, range(putters))))
 
 
 def _all_put(workers: list[Worker], count: int) -> list[float]:

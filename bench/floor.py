@@ -21,7 +21,7 @@ What it does, as the product does it:
             new slot, the old slot zeroed, and each other subject of that bucket opened, tagged and
             sealed anew
 
-What it leaves out, so that the product's ratio contains it: purposes, retention rules and decisions;
+What it leaves out, so that the product's ratio contains it: purposes, retention rules, decisions;
 the row tag; reading back what an erasure destroyed; checks of arguments and states; text pointers;
 the growth of the subject index (buckets are made once, for the expected number of subjects);
 secure_delete and foreign keys; an index over slots, and one over versions (a version's row number

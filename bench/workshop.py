@@ -1,4 +1,4 @@
-"""What the benchmarks work on: their sizes, lifelike records, and vaults that several of them share.
+"""What the benchmarks work on: sizes, lifelike records, and vaults that several of them share.
 
 A record is a lifelike newsletter subscription of about 1 KiB (commands/lifelike.py with fewer
 editions); every subject has three of them in a row, so a third of the records of a batch bring a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ PASSPHRASE = "bench"
 CATEGORY = "nieuwsbrief"
 RECORDS_PER_SUBJECT = 3
 _PAYLOAD_BYTES = 1_100
-_POOL = 600
+_POOL = 200
 _BATCH = 1_000
 
 
@@ -96,10 +97,10 @@ class Pair:
 
     Attributes:
         vault: open.
-        pointers: of its records, in the order in which they were put; erased ones are taken out.
+        pointers: of the records it was filled with, in that order; some may be erased by now.
         store: the floor's.
         floor_pointers: likewise.
-        next_subject: number of the first record that neither has.
+        next_record: number of the first record that neither has.
     """
 
     vault: Vault
@@ -138,6 +139,7 @@ class Workshop:
         self.sizes = sizes
         self._payloads = _payload_pool()
         self._pairs: dict[int, Pair] = {}
+        self._template: Path | None = None
         self._made = 0
 
     def __enter__(self) -> Self:
@@ -172,14 +174,22 @@ class Workshop:
         self._made += 1
         return self.folder / f"{self._made}-{name}"
 
-    def new_vault(self) -> Vault:
-        """Make an empty vault; the caller closes it."""
-        return Vault.create(self.path("vault"), PASSPHRASE, origin=floor.ORIGIN.decode())
+    def new_folder(self) -> Path:
+        """Return the folder of an empty vault that nothing else uses.
+
+        All are copies of one, since making the key files of each costs several Argon2id runs.
+        """
+        if self._template is None:
+            self._template = self.path("template")
+            Vault.create(self._template, PASSPHRASE, origin=floor.ORIGIN.decode()).close()
+        folder = self.path("vault")
+        shutil.copytree(self._template, folder)
+        return folder
 
     def pair(self, count: int) -> Pair:
         """Return the vault and floor that were filled with `count` records; made once per run."""
         if count not in self._pairs:
-            vault = self.new_vault()
+            vault = Vault.open(self.new_folder(), PASSPHRASE)
             store = floor.create(self.path("floor.db"), max(count, 20_000) // RECORDS_PER_SUBJECT)
             pair = self._pairs[count] = Pair(vault, [], store, [], 0)
             for first in range(0, count, _BATCH):

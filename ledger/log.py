@@ -18,7 +18,7 @@ from ledger.errors import LedgerError, Malformed, UnknownLeaf
 from ledger.merkle import ReadHash
 from ledger.note import Note, is_text_line
 from ledger.tilecache import TileCache
-from ledger.tiles import TILE_WIDTH, hash_reader, parse_bundle
+from ledger.tiles import TILE_WIDTH, entry_at, hash_reader, parse_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +76,15 @@ class Log:
 
     def bundle(self, number: int) -> list[bytes]:
         """Return the entries of a bundle, as many as it holds now."""
-        row = self.connection.exec_driver_sql(
-            "SELECT entries FROM ledger_bundle WHERE number = ?", (number,)
-        ).one_or_none()
-        if row is None:
-            raise UnknownLeaf(f"no entry bundle {number}")
-        return parse_bundle(bytes(row[0]))
+        return parse_bundle(self._bundle_bytes(number))
 
     def entry(self, leaf: int) -> bytes:
         """Return the leaf data at an index."""
-        entries = self.bundle(leaf // TILE_WIDTH)
-        within = leaf % TILE_WIDTH
-        if within >= len(entries):
+        number, place = divmod(leaf, TILE_WIDTH)
+        entry = entry_at(self._bundle_bytes(number), place)
+        if entry is None:
             raise UnknownLeaf(f"no leaf {leaf}")
-        return entries[within]
+        return entry
 
     def leaves_of(self, pointer: bytes) -> list[int]:
         """Return the indices of the leaves that speak of a pointer, in order."""
@@ -97,6 +92,14 @@ class Log:
             "SELECT leaf FROM ledger_position WHERE pointer = ? ORDER BY leaf", (pointer,)
         )
         return [row[0] for row in rows]
+
+    def _bundle_bytes(self, number: int) -> bytes:
+        row = self.connection.exec_driver_sql(
+            "SELECT entries FROM ledger_bundle WHERE number = ?", (number,)
+        ).one_or_none()
+        if row is None:
+            raise UnknownLeaf(f"no entry bundle {number}")
+        return bytes(row[0])
 
     def _reader(self, size: int) -> ReadHash:
         if self._cache is None:

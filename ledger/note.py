@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
@@ -49,6 +50,7 @@ KEY_ID_SIZE = 4
 
 _PUBLIC_KEY_SIZE = 32
 _DASH = "— "
+_UNCLEAN = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 
 class SignatureType(IntEnum):
@@ -283,4 +285,4 @@ def _require_text(text: str) -> None:
 
 def _is_clean(text: str) -> bool:
     """Tell whether a text can be encoded as UTF-8 and has no control character below U+0020."""
-    return not any(c < " " or "\ud800" <= c <= "\udfff" for c in text)
+    return _UNCLEAN.search(text) is None

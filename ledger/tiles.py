@@ -158,6 +158,30 @@ def parse_bundle(data: bytes) -> list[bytes]:
     return entries
 
 
+def entry_at(bundle: bytes, place: int) -> bytes | None:
+    """Return one entry of a bundle, walking over the lengths of those before it.
+
+    Args:
+        bundle: as `encode_bundle` writes it.
+        place: 0 to 255.
+
+    Returns:
+        The entry, or None where the bundle has fewer.
+
+    Raises:
+        Malformed: the bundle breaks off in the entry.
+    """
+    start = 0
+    for _ in range(place):
+        start += 2 + int.from_bytes(bundle[start : start + 2], "big")
+    if start >= len(bundle):
+        return None
+    end = start + 2 + int.from_bytes(bundle[start : start + 2], "big")
+    if end > len(bundle):
+        raise Malformed(f"an entry bundle that breaks off in entry {place}")
+    return bundle[start + 2 : end]
+
+
 def tile_root(tile: bytes) -> bytes:
     """Return the root over a full tile: its one hash in the tile level above.
 

@@ -12,9 +12,9 @@ so a blob opens in its own place only. Each record version has a slot of its own
 payload gives other bytes each time. A note about a record, such as the reason of a hold, is sealed
 likewise under K_enc with 0x02 as its format byte.
 
-K_row authenticates what the database says of the record beside its payload: the row tag is
-HMAC-SHA-256(K_row, rows' fields, each with a length of two bytes before it), cut to 16 bytes. It is
-checked before a decision rests on those fields, so a changed date cannot make an erasure lawful.
+K_row authenticates what the database says of the record beside its payload: the row tag is the
+first 16 bytes of HMAC-SHA-256(K_row, statement), where vault/records.py describes the statement. It
+is checked before a decision rests on the row, so a changed date cannot make an erasure lawful.
 Tested in tests/vault/test_cipher.py.
 """
 
@@ -128,18 +128,18 @@ class Cipher:
         return self._prefix[kind] + pointer + version.to_bytes(4, "big") + bytes([CORE_GROUP])
 
 
-def row_tag(keys: RecordKeys, fields: tuple[bytes, ...]) -> bytes:
-    """Return the 16-byte tag over a record's row.
+def row_tag(keys: RecordKeys, statement: bytes) -> bytes:
+    """Return the 16-byte tag over what a record's row states.
 
     Args:
         keys: of the record's current version.
-        fields: what the row says, each at most 65,535 bytes.
+        statement: as vault/records.py describes it.
     """
     mac = HMAC(keys.row, _SHA256)
-    mac.update(b"".join([len(field).to_bytes(2, "big") + field for field in fields]))
+    mac.update(statement)
     return mac.finalize()[:ROW_TAG_BYTES]
 
 
-def row_tag_matches(keys: RecordKeys, fields: tuple[bytes, ...], tag: bytes) -> bool:
+def row_tag_matches(keys: RecordKeys, statement: bytes, tag: bytes) -> bool:
     """Tell, in constant time, whether a row is as it was written."""
-    return hmac.compare_digest(row_tag(keys, fields), tag)
+    return hmac.compare_digest(row_tag(keys, statement), tag)

@@ -129,8 +129,14 @@ def _purpose(purposes: Mapping[str, object], name: str) -> str:
 
 def _inside(text: str) -> Path:
     path = Path(text)
-    if path.is_absolute() or ".." in path.parts:
-        raise ConfigurationError("[anchors.local] file must lie inside the vault's folder")
+    # A folder of its own, so that no receipt can land in a key file or in the database.
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or path.parts[0] != "anchors"
+        or path.name == "anchors"
+    ):
+        raise ConfigurationError("[anchors.local] file must lie in the vault's folder anchors/")
     return path
 
 

@@ -92,7 +92,7 @@ class Core:
         self.database = database
         self.keyring = keyring
         self.clock = clock
-        self._actor = checked_actor(actor)
+        self._default_caller = Caller(checked_actor(actor), config.registered(None))
         self.tree = KeyTree(keyring.root)
         self.tiles = TileCache()
         self._known_buckets: dict[int, BucketKeys] = {}
@@ -124,7 +124,9 @@ class Core:
             InvalidInput: the actor's name cannot be recorded.
             PurposeRefused: the purpose is not registered (PU1).
         """
-        name = self._actor if actor is None else checked_actor(actor)
+        if actor is None and purpose is None:
+            return self._default_caller
+        name = self._default_caller.actor if actor is None else checked_actor(actor)
         return Caller(name, self.config.registered(purpose))
 
     def require_allowed(self, category: str, purpose: str) -> None:

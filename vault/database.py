@@ -2,7 +2,7 @@
 
 `Database.write` is the writer lock: a transaction that starts with BEGIN IMMEDIATE, so one process
 writes at a time and reads what it builds on after it has the lock. `Database.read` is a snapshot.
-`Database.reader` hands out a plain cursor for reads that are too hot for SQLAlchemy's result layer.
+`Database.fetch` is for reads that are too hot for SQLAlchemy's result layer.
 What was acknowledged survives kill -9 and power loss as far as the disk honours fsync (P5).
 Errors of the driver become errors of this room and never show a statement's parameters.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from vault.errors import Busy, ConfigurationError, Damaged, NewerSchema, VaultError
@@ -28,6 +28,7 @@ _KNOWN_SCHEMAS = frozenset({"0001"})
 _PAGE_BYTES = 16_384
 _BUSY_SECONDS = 30.0
 _BEGIN = "kluis_begin"
+_DRIVER_ERRORS = (DatabaseError, sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class Database:
@@ -107,17 +108,21 @@ class Database:
         with translated(self.path), self._engine.connect() as connection, connection.begin():
             yield connection
 
-    @contextmanager
-    def reader(self) -> Iterator[sqlite3.Cursor]:
-        """Hand out this thread's plain cursor; each statement is a snapshot of its own."""
+    def fetch(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
+        """Return the rows of one statement, a snapshot of its own, on this thread's own cursor.
+
+        For reads that are too hot for SQLAlchemy's result layer. All rows are fetched, since a
+        statement that is still open would pin its snapshot.
+        """
         cursor: sqlite3.Cursor | None = getattr(self._local, "cursor", None)
-        with translated(self.path):
+        try:
             if cursor is None:
-                raw = self._engine.raw_connection()
-                self._local.keep = raw
-                cursor = cast(sqlite3.Connection, raw.driver_connection).cursor()
-                self._local.cursor = cursor
-            yield cursor
+                self._local.keep = self._engine.raw_connection()
+                connection = cast(sqlite3.Connection, self._local.keep.driver_connection)
+                cursor = self._local.cursor = connection.cursor()
+            return cursor.execute(statement, parameters).fetchall()
+        except _DRIVER_ERRORS as error:
+            raise _as_vault_error(self.path, error) from None
 
     def close(self) -> None:
         """Close every connection that this thread and the pool hold."""
@@ -176,16 +181,15 @@ def translated(path: Path) -> Iterator[None]:
     """Turn errors of the driver into errors of this room, without the data that they quote."""
     try:
         yield
-    except (OperationalError, DatabaseError) as error:
-        raise _as_vault_error(path, str(error.orig)) from None
-    except sqlite3.DatabaseError as error:
-        raise _as_vault_error(path, str(error)) from None
-    except UnicodeDecodeError:
+    except _DRIVER_ERRORS as error:
+        raise _as_vault_error(path, error) from None
+
+
+def _as_vault_error(path: Path, error: Exception) -> VaultError:
+    if isinstance(error, UnicodeDecodeError):
         # The driver's own message quotes a name in the file that is no text any more.
-        raise Damaged(f"{path} is damaged: a name in its schema is no text") from None
-
-
-def _as_vault_error(path: Path, reason: str) -> VaultError:
+        return Damaged(f"{path} is damaged: a name in its schema is no text")
+    reason = str(error.orig if isinstance(error, DatabaseError) else error)
     if "locked" in reason or "busy" in reason:
         return Busy(f"{path} is in use by another process: try again")
     if "full" in reason or "unable to open" in reason or "disk I/O" in reason:

@@ -10,7 +10,7 @@ can, for whoever also has the root key of their generation: this module does not
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ledger.entry import encode_erasure
 from ledger.log import append_pending
@@ -123,7 +123,7 @@ def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> No
         )
         change.connection.exec_driver_sql(
             "UPDATE vault_record SET on_hold = 1, row_tag = ? WHERE id = ?",
-            (replace(record, on_hold=1).tag(keys), record.id),
+            (record._replace(on_hold=1).tag(keys), record.id),
         )
 
 

@@ -10,6 +10,7 @@ import datetime as dt
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ledger.entry import encode_version
 from ledger.pointer import POINTER_BYTES
@@ -40,8 +41,7 @@ class NewRecord:
     record_date: dt.date | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRecord:
+class PreparedRecord(NamedTuple):
     """A record that only waits for the writer lock. Its repr shows no key."""
 
     pointer: bytes

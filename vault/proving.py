@@ -73,11 +73,11 @@ def prove(
     with core.database.read() as connection:
         log = Log(connection, core.tiles)
         leaf = version_leaves(log, pointer)[number]
-        entry = parse_entry(log.entry(leaf))
-        return Evidence(entry, (_group(core, log, leaf),), opening)
+        entry = log.entry(leaf)
+        return Evidence(parse_entry(entry), (_group(core, log, leaf, entry),), opening)
 
 
-def _group(core: Core, log: Log, leaf: int) -> Group:
+def _group(core: Core, log: Log, leaf: int, entry: bytes) -> Group:
     """Return the proof against the oldest anchored checkpoint, or the newest if there is none."""
     anchored = job.anchored_statement(log.connection, leaf)
     if anchored is not None:
@@ -92,8 +92,9 @@ def _group(core: Core, log: Log, leaf: int) -> Group:
     checkpoint = Checkpoint.parse(note.text)
     proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, checkpoint.size)), note)
     # Evidence that would not verify must never leave the house.
-    leaf_hash = merkle.leaf_hash(log.entry(leaf))
-    merkle.verify_inclusion(leaf_hash, leaf, checkpoint.size, proof.hashes, checkpoint.root)
+    merkle.verify_inclusion(
+        merkle.leaf_hash(entry), leaf, checkpoint.size, proof.hashes, checkpoint.root
+    )
     return Group(proof, statement, receipts)
 
 

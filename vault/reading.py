@@ -54,9 +54,7 @@ def get(core: Core, pointer_text: str, caller: Caller) -> bytes:
         Damaged: stored bytes were changed.
     """
     pointer = parse_pointer(pointer_text)
-    with core.database.reader() as cursor:
-        # Fetched to the end, since a statement that is still open would pin its snapshot.
-        rows = cursor.execute(_SELECT_CURRENT, (pointer,)).fetchall()
+    rows = core.database.fetch(_SELECT_CURRENT, (pointer,))
     if not rows:
         raise NotFound(f"no record has the pointer {format_pointer(pointer)}")
     generation, sequence, slot, body, *columns = rows[0]

@@ -1,15 +1,21 @@
 """Rows of records and their versions: what the vault stores beside keys and ledger.
 
-`RecordRow.fields` is what the row tag authenticates (vault/cipher.py), in this order: pointer,
-number of the newest version (4 bytes), category, record date, brondatum (ISO 8601, empty where
-unknown), subject row (8 bytes), hold (1 byte).
+The statement of a row, over which the row tag is made (vault/cipher.py), is
+
+    pointer, 16 bytes || number of the newest version, 4 || subject row, 8 || hold, 1
+    || category || 0x00 || record date || 0x00 || brondatum
+
+with integers big-endian, texts in UTF-8, and dates as ISO 8601, empty where unknown. None of the
+texts can hold a zero byte.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import struct
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -24,6 +30,9 @@ COLUMNS = (
 )
 
 
+_STATEMENT_HEAD = struct.Struct(">16sIQ?")
+
+
 class Action(StrEnum):
     """What an act did."""
 
@@ -34,8 +43,7 @@ class Action(StrEnum):
     DISCLOSE = "disclose"
 
 
-@dataclass(frozen=True, slots=True)
-class RecordRow:
+class RecordRow(NamedTuple):
     """A record's row; of an erased record only the tombstone is left."""
 
     id: int
@@ -55,28 +63,28 @@ class RecordRow:
         """The pointer as people see it."""
         return format_pointer(self.pointer)
 
-    def fields(self) -> tuple[bytes, ...]:
+    def statement(self) -> bytes:
         """What the row tag is made over."""
-        return row_fields(
+        return row_statement(
             self.pointer,
             self.current,
+            self.subject_id or 0,
+            bool(self.on_hold),
             self.category,
             self.record_date or "",
-            self.brondatum,
-            self.subject_id or 0,
-            on_hold=bool(self.on_hold),
+            self.brondatum or "",
         )
 
     def tag(self, keys: RecordKeys) -> bytes:
         """Return the row tag that this row should have."""
-        return row_tag(keys, self.fields())
+        return row_tag(keys, self.statement())
 
     def check_tag(self, keys: RecordKeys) -> None:
         """Raise Damaged where the row is not as the vault wrote it."""
         try:
-            if self.row_tag is not None and row_tag_matches(keys, self.fields(), self.row_tag):
+            if self.row_tag is not None and row_tag_matches(keys, self.statement(), self.row_tag):
                 return
-        except OverflowError:
+        except (struct.error, TypeError):
             # A changed row can hold a number that no tag was ever made over.
             pass
         raise Damaged(f"the row of record {self.name} was changed outside the vault")
@@ -106,26 +114,18 @@ class VersionRow:
     body: bytes | None
 
 
-def row_fields(
+def row_statement(
     pointer: bytes,
     current: int,
+    subject_id: int,
+    on_hold: bool,
     category: str,
     record_date: str,
-    brondatum: str | None,
-    subject_id: int,
-    *,
-    on_hold: bool,
-) -> tuple[bytes, ...]:
+    brondatum: str,
+) -> bytes:
     """Return what a row tag is made over, without building a `RecordRow`: the hot path."""
-    return (
-        pointer,
-        current.to_bytes(4, "big"),
-        category.encode(),
-        record_date.encode(),
-        (brondatum or "").encode(),
-        subject_id.to_bytes(8, "big"),
-        b"\x01" if on_hold else b"\x00",
-    )
+    head = _STATEMENT_HEAD.pack(pointer, current, subject_id, on_hold)
+    return head + f"{category}\0{record_date}\0{brondatum}".encode()
 
 
 def load_record(connection: Connection, pointer: bytes) -> RecordRow:

@@ -1,6 +1,6 @@
 """The subject index: finds all records of a person without storing who that is (PR2, PR5).
 
-Subjects are spread over N buckets, 64 to 128 expected in each:
+Subjects are spread over N buckets, at least 64 expected in each, and 128 on average:
 
     h = first 8 bytes of SHA-256(subject in UTF-8), big-endian
     bucket = h mod 2^k if that is below N, else h mod 2^(k-1), where 2^(k-1) < N <= 2^k
@@ -24,7 +24,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -78,13 +77,23 @@ def bucket_of(subject: bytes, buckets: int) -> int:
     return number if number < buckets else spread & ((1 << (bits - 1)) - 1)
 
 
-@dataclass(frozen=True, slots=True)
 class BucketKeys:
-    """What a bucket's key is expanded to."""
+    """What a bucket's key is expanded to, ready for use. Its repr shows no key.
 
-    number: int
-    tag: bytes
-    seal: bytes
+    Args:
+        number: of the bucket.
+        tag: K_tag, 32 bytes.
+        seal: K_seal, 32 bytes.
+    """
+
+    __slots__ = ("_aead", "_associated", "_mac", "number")
+
+    def __init__(self, number: int, tag: bytes, seal: bytes) -> None:
+        self.number = number
+        # Keying a cipher costs more than a subject takes, so it is done once for a bucket.
+        self._mac = HMAC(tag, _SHA256)
+        self._aead = AESGCM(seal)
+        self._associated = _FORMAT + number.to_bytes(8, "big")
 
     def __repr__(self) -> str:
         return f"BucketKeys({self.number})"
@@ -97,14 +106,18 @@ class BucketKeys:
 
     def tag_of(self, subject: bytes) -> bytes:
         """Return the 16 bytes under which a subject is found."""
-        mac = HMAC(self.tag, _SHA256)
+        mac = self._mac.copy()
         mac.update(subject)
         return mac.finalize()[:_TAG_BYTES]
 
-    def seal_subject(self, subject: bytes) -> bytes:
-        """Return the sealed form of a subject, which re-indexing opens again."""
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + AESGCM(self.seal).encrypt(nonce, subject, self._associated())
+    def seal_subject(self, subject: bytes, nonce: bytes) -> bytes:
+        """Return the sealed form of a subject, which re-indexing opens again.
+
+        Args:
+            subject: its bytes.
+            nonce: 12 fresh random bytes.
+        """
+        return nonce + self._aead.encrypt(nonce, subject, self._associated)
 
     def open_subject(self, sealed: bytes) -> bytes:
         """Return the subject.
@@ -114,12 +127,9 @@ class BucketKeys:
         """
         nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
-            return AESGCM(self.seal).decrypt(nonce, body, self._associated())
+            return self._aead.decrypt(nonce, body, self._associated)
         except (InvalidTag, ValueError):
             raise Damaged(f"a subject row of bucket {self.number} does not open") from None
-
-    def _associated(self) -> bytes:
-        return _FORMAT + self.number.to_bytes(8, "big")
 
 
 class SubjectIndex:
@@ -139,9 +149,13 @@ class SubjectIndex:
         self._read_key = read_key
         self._known = known
         self._made: dict[int, BucketKeys] = {}
+        self._erased: list[int] = []
         self._slots: dict[int, int] = {}
-        highest = connection.exec_driver_sql("SELECT max(number) FROM vault_bucket").scalar()
-        self._count = 0 if highest is None else highest + 1
+        last_bucket, last_subject = connection.exec_driver_sql(
+            "SELECT (SELECT max(number) FROM vault_bucket), (SELECT max(id) FROM vault_subject)"
+        ).one()
+        self._count = 0 if last_bucket is None else last_bucket + 1
+        self._last_subject = last_subject or 0
 
     @property
     def bucket_count(self) -> int:
@@ -168,8 +182,10 @@ class SubjectIndex:
         return self._ids([tag]).get(tag)
 
     def adopt(self) -> None:
-        """Keep what this transaction made, once it is committed."""
+        """Keep what this transaction made and drop what it erased, once it is committed."""
         self._known.update(self._made)
+        for slot in self._erased:
+            self._known.pop(slot, None)
 
     def ensure(self, edit: TreeEdit, subjects: Iterable[bytes]) -> dict[bytes, int]:
         """Return the id of each subject, adding rows for those that are new.
@@ -180,14 +196,16 @@ class SubjectIndex:
         """
         if not self._count:
             self._add_bucket(edit)
-        distinct = list(dict.fromkeys(subjects))
-        self._load_slots({bucket_of(subject, self._count) for subject in distinct})
-        tags = {subject: self.tag(subject) for subject in distinct}
+        places = {subject: bucket_of(subject, self._count) for subject in dict.fromkeys(subjects)}
+        self._load_slots(set(places.values()))
+        tags = {subject: self.keys(place).tag_of(subject) for subject, place in places.items()}
         known = self._ids(list(tags.values()))
-        missing = [subject for subject, tag in tags.items() if tag not in known]
+        missing = [
+            (subject, places[subject], tag) for subject, tag in tags.items() if tag not in known
+        ]
         ids = {subject: known[tag] for subject, tag in tags.items() if tag in known}
         if missing:
-            ids |= self._insert(missing, tags)
+            ids |= self._insert(missing)
             self._grow(edit)
         return ids
 
@@ -220,32 +238,32 @@ class SubjectIndex:
             found.update((bytes(row[0]), row[1]) for row in rows)
         return found
 
-    def _insert(self, missing: list[bytes], tags: dict[bytes, bytes]) -> dict[bytes, int]:
-        highest = self._connection.exec_driver_sql("SELECT max(id) FROM vault_subject").scalar()
-        first = (highest or 0) + 1
-        rows = []
-        for offset, subject in enumerate(missing):
-            keys = self.keys(bucket_of(subject, self._count))
-            rows.append((first + offset, keys.number, tags[subject], keys.seal_subject(subject)))
+    def _insert(self, missing: list[tuple[bytes, int, bytes]]) -> dict[bytes, int]:
+        """Add rows for subjects, given with bucket and tag, and return their ids."""
+        first = self._last_subject + 1
+        nonces = _nonces(len(missing))
         self._connection.exec_driver_sql(
-            "INSERT INTO vault_subject (id, bucket, tag, sealed) VALUES (?, ?, ?, ?)", rows
+            "INSERT INTO vault_subject (id, bucket, tag, sealed) VALUES (?, ?, ?, ?)",
+            [
+                (first + offset, place, tag, self.keys(place).seal_subject(subject, nonce))
+                for offset, ((subject, place, tag), nonce) in enumerate(
+                    zip(missing, nonces, strict=True)
+                )
+            ],
         )
-        return {subject: first + offset for offset, subject in enumerate(missing)}
+        self._last_subject += len(missing)
+        return {subject: first + offset for offset, (subject, _, _) in enumerate(missing)}
 
     def _grow(self, edit: TreeEdit) -> None:
         # The highest id is never below the count, so mostly no count is needed. It may be far above
         # it where subjects come and go, and smaller buckets would tell more of their members.
-        if self._number_of("max(id)") <= SUBJECTS_PER_BUCKET * self._count:
+        if self._last_subject <= SUBJECTS_PER_BUCKET * self._count:
             return
-        subjects = self._number_of("count(*)")
-        while subjects > SUBJECTS_PER_BUCKET * self._count:
+        subjects = self._connection.exec_driver_sql("SELECT count(*) FROM vault_subject").scalar()
+        while (subjects or 0) > SUBJECTS_PER_BUCKET * self._count:
             split = self._count - (1 << (self._count.bit_length() - 1))
             self._add_bucket(edit)
             self._reindex(edit, split)
-
-    def _number_of(self, what: str) -> int:
-        row = self._connection.exec_driver_sql(f"SELECT {what} FROM vault_subject")  # noqa: S608
-        return int(row.scalar() or 0)
 
     def _add_bucket(self, edit: TreeEdit) -> None:
         number, slot = self._count, self._fresh_slot(edit, self._count)
@@ -284,15 +302,28 @@ class SubjectIndex:
         old_keys, old_slot = self.keys(number), self._slot(number)
         new_slot = self._fresh_slot(edit, number)
         edit.erase([old_slot])
+        self._erased.append(old_slot)
         self._connection.exec_driver_sql(
             "UPDATE vault_bucket SET slot = ? WHERE number = ?", (new_slot, number)
         )
+        members = self.members(number)
         rows = []
-        for subject_id, _, sealed in self.members(number):
+        for (subject_id, _, sealed), nonce in zip(members, _nonces(len(members)), strict=True):
             subject = old_keys.open_subject(sealed)
-            keys = self.keys(bucket_of(subject, self._count))
-            rows.append((keys.number, keys.tag_of(subject), keys.seal_subject(subject), subject_id))
+            place = bucket_of(subject, self._count)
+            keys = self.keys(place)
+            row = (place, keys.tag_of(subject), keys.seal_subject(subject, nonce), subject_id)
+            rows.append(row)
         if rows:
             self._connection.exec_driver_sql(
                 "UPDATE vault_subject SET bucket = ?, tag = ?, sealed = ? WHERE id = ?", rows
             )
+
+
+def _nonces(count: int) -> list[bytes]:
+    # One read of the operating system's randomness; a read for each costs as much as the sealing.
+    randomness = os.urandom(_NONCE_BYTES * count)
+    return [
+        randomness[start : start + _NONCE_BYTES]
+        for start in range(0, len(randomness), _NONCE_BYTES)
+    ]

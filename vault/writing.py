@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from ledger.entry import MAX_VERSION, encode_version
 from ledger.log import append_pending
@@ -25,7 +24,7 @@ from vault.records import (
     insert_versions,
     load_record,
     next_record_id,
-    row_fields,
+    row_statement,
 )
 
 BATCH_RECORDS = 1_000
@@ -91,7 +90,7 @@ def rectify(core: Core, pointer_text: str, payload: bytes, caller: Caller) -> in
         insert_versions(change.connection, [row])
         change.connection.exec_driver_sql(
             "UPDATE vault_record SET current = ?, row_tag = ? WHERE id = ?",
-            (number, replace(record, current=number).tag(keys), record.id),
+            (number, record._replace(current=number).tag(keys), record.id),
         )
         append_pending(change.connection, [encode_version(pointer, number, commitment)])
     return number
@@ -107,20 +106,20 @@ def _insert(
     first_slot = change.edit.add([one.slot_key for one, _ in group])
     first_id = next_record_id(change.connection)
     now = core.clock.now()
-    acts = {
-        caller: change.act(caller, Action.PUT, now)
-        for caller in dict.fromkeys(caller for _, caller in group)
-    }
+    callers = {id(caller): caller for _, caller in group}
+    acts = {key: change.act(caller, Action.PUT, now) for key, caller in callers.items()}
     generation = change.edit.state.generation
     records: list[tuple[object, ...]] = []
     versions: list[tuple[object, ...]] = []
     for offset, (one, caller) in enumerate(group):
         record_id, slot = first_id + offset, first_slot + offset
         subject_id = subject_ids[one.subject]
-        described = (one.category, one.record_date, one.brondatum, subject_id)
-        tag = row_tag(one.keys, row_fields(one.pointer, 1, *described, on_hold=False))
-        records.append((record_id, one.pointer, *described, import_id, tag))
-        versions.append((record_id, 1, slot, generation, acts[caller], one.body))
+        statement = row_statement(
+            one.pointer, 1, subject_id, False, one.category, one.record_date, one.brondatum or ""
+        )
+        described = (one.category, one.record_date, one.brondatum, subject_id, import_id)
+        records.append((record_id, one.pointer, *described, row_tag(one.keys, statement)))
+        versions.append((record_id, 1, slot, generation, acts[id(caller)], one.body))
     insert_records(change.connection, records)
     insert_versions(change.connection, versions)
     append_pending(change.connection, [one.entry for one, _ in group])

@@ -138,11 +138,13 @@ def test_what_is_missing_or_does_not_fit_is_named(load, text, message):
         load(text)
 
 
-@pytest.mark.parametrize("path", ["/etc/x", "../x", "anchors/../../x", "a/.."])
+@pytest.mark.parametrize(
+    "path", ["/etc/x", "../x", "anchors/../../x", "a/..", "vault.db", "keys/root.key", "anchors"]
+)
 def test_the_local_anchor_lies_inside_the_folder(load, path):
-    with pytest.raises(ConfigurationError, match="must lie inside the vault's folder"):
+    with pytest.raises(ConfigurationError, match="must lie in the vault's folder anchors"):
         load(changed("anchors/local-anchor", path))
-    assert load(changed("anchors/local-anchor", "a/b..c")).local_anchor.name == "b..c"
+    assert load(changed("anchors/local-anchor", "anchors/b..c")).local_anchor.name == "b..c"
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[", b"a = 1\na = 2\n", b"\xef\xbb\xbfx = 1"])

@@ -72,12 +72,15 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("way", ["read", "write", "reader"])
+@pytest.mark.parametrize("way", ["read", "write"])
 def test_every_connection_has_the_settings_that_durability_rests_on(opened, way):
     with getattr(opened, way)() as connection:
-        run = connection.execute if way == "reader" else connection.exec_driver_sql
-        found = {name: run(f"PRAGMA {name}").fetchone()[0] for name in SETTINGS}
+        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in SETTINGS}
     assert found == SETTINGS
+
+
+def test_the_hot_cursor_has_them_too(opened):
+    assert {name: opened.fetch(f"PRAGMA {name}", ())[0][0] for name in SETTINGS} == SETTINGS
 
 
 def set_schema(path, revision):
@@ -143,8 +146,7 @@ def test_a_read_sees_one_moment(opened):
         with opened.write() as writer:
             writer.exec_driver_sql("UPDATE vault_tree SET sequence = sequence + 1")
         assert connection.exec_driver_sql(query).scalar() == before
-        with opened.reader() as cursor:
-            assert cursor.execute(query).fetchall() == [(before + 1,)]
+        assert opened.fetch(query, ()) == [(before + 1,)]
 
 
 def test_a_second_writer_waits_and_then_says_that_it_is_busy(opened, vault_folder):
@@ -195,8 +197,8 @@ def test_an_undecodable_text_is_not_repeated(opened):
     with pytest.raises(Damaged) as caught, opened.read() as connection:
         connection.exec_driver_sql("SELECT actor FROM vault_act").all()
     assert "canary" not in f"{caught.value} {caught.value!r}"
-    with pytest.raises(Damaged) as caught, opened.reader() as cursor:
-        cursor.execute("SELECT actor FROM vault_act").fetchall()
+    with pytest.raises(Damaged) as caught:
+        opened.fetch("SELECT actor FROM vault_act", ())
     assert "canary" not in f"{caught.value} {caught.value!r}"
 
 
@@ -221,8 +223,7 @@ def test_forty_threads_read_at_once(opened):
     together, results = threading.Barrier(40, timeout=20), []
 
     def read():
-        with opened.reader() as cursor:
-            cursor.execute("SELECT count(*) FROM vault_tree").fetchall()
+        opened.fetch("SELECT count(*) FROM vault_tree", ())
         with opened.read() as connection:
             together.wait()
             results.append(connection.exec_driver_sql("SELECT count(*) FROM vault_tree").scalar())

@@ -189,7 +189,7 @@ def test_golden(golden):
 def test_a_sealed_subject_opens_in_its_own_bucket_only():
     key = os.urandom(32)
     keys = BucketKeys.derive(4, key)
-    sealed = keys.seal_subject(b"999990019")
+    sealed = keys.seal_subject(b"999990019", os.urandom(12))
     assert keys.open_subject(sealed) == b"999990019"
     for other in (BucketKeys.derive(5, key), BucketKeys.derive(4, os.urandom(32))):
         with pytest.raises(Damaged, match=f"subject row of bucket {other.number} does not open"):

@@ -39,11 +39,9 @@ def associated_data(kind: int, version: int) -> bytes:
     return bytes([kind, 1]) + TENANT + POINTER + version.to_bytes(4, "big") + b"\x00"
 
 
-def row_tag(key: bytes, fields: list[bytes]) -> bytes:
-    message = b""
-    for field in fields:
-        message += len(field).to_bytes(2, "big") + field
-    return hmac.new(key, message, hashlib.sha256).digest()[:16]
+def statement(current: int, subject: int, held: bool, *texts: str) -> bytes:
+    head = POINTER + current.to_bytes(4, "big") + subject.to_bytes(8, "big") + bytes([held])
+    return head + b"\x00".join(text.encode() for text in texts)
 
 
 def blob(keys: bytes, nonce: bytes, kind: int, version: int, plaintext: bytes) -> bytes:
@@ -67,7 +65,11 @@ def cipher_vectors() -> dict[str, object]:
                     "blob": blob(okm, nonce, kind, version, payload).hex(),
                 }
             )
-    rows = [[], [b""], [b"", b""], [POINTER, b"\x00\x00\x00\x01", b"wmo", b"2026-03-02", b""]]
+    rows: list[tuple[int, int, bool, str, str, str]] = [
+        (1, 1, False, "nieuwsbrief", "2026-03-02", ""),
+        (2, 2**40, True, "kindpakket", "2020-01-01", "2025-12-31"),
+        (2**32 - 1, 2**63 - 1, False, "a-b_9", "9999-12-31", "0001-01-01"),
+    ]
     return {
         "tenant": TENANT.hex(),
         "pointer": POINTER.hex(),
@@ -79,7 +81,11 @@ def cipher_vectors() -> dict[str, object]:
         },
         "blobs": blobs,
         "row_tags": [
-            {"fields": [field.hex() for field in row], "tag": row_tag(okm[64:], row).hex()}
+            {
+                "row": list(row),
+                "statement": statement(*row).hex(),
+                "tag": hmac.new(okm[64:], statement(*row), hashlib.sha256).digest()[:16].hex(),
+            }
             for row in rows
         ],
     }
