@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from ledger import merkle
 from ledger.checkpoint import Checkpoint
+from ledger.driver import run_many
 from ledger.errors import LedgerError, Malformed, UnknownLeaf
 from ledger.merkle import ReadHash
 from ledger.note import Note, is_text_line
@@ -140,8 +141,10 @@ class Log:
 
 def append_pending(connection: Connection, entries: list[bytes]) -> None:
     """Make entries durable with the caller's transaction; the integrator turns them into leaves."""
-    connection.exec_driver_sql(
-        "INSERT INTO ledger_pending (entry) VALUES (?)", [(entry,) for entry in entries]
+    run_many(
+        connection,
+        "INSERT INTO ledger_pending (entry) VALUES (?)",
+        [(entry,) for entry in entries],
     )
 
 

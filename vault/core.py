@@ -17,6 +17,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from ledger.commitment import Committer
+from ledger.driver import run
 from ledger.errors import LedgerError
 from ledger.log import Log
 from ledger.note import is_key_name
@@ -59,11 +60,12 @@ class Change:
 
     def act(self, caller: Caller, action: Action, at: int) -> int:
         """Record who does what and why, and return the act's id (P6)."""
-        inserted = self.connection.exec_driver_sql(
+        inserted = run(
+            self.connection,
             "INSERT INTO vault_act (at, actor, purpose, action) VALUES (?, ?, ?, ?)",
             (at, caller.actor, caller.purpose, action),
         )
-        return int(inserted.lastrowid)
+        return int(inserted.lastrowid or 0)
 
 
 class Core:

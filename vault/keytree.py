@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from ledger.driver import run, run_many
 from vault import keynode
 from vault.errors import Damaged, KeyLost, TreeMoved
 from vault.keynode import FANOUT, KEY_BYTES, SlotState
@@ -106,9 +107,10 @@ class KeyTree:
 
     def state(self, connection: Connection) -> TreeState:
         """Read the tree's row, as this snapshot has it."""
-        row = connection.exec_driver_sql(
-            "SELECT tenant, generation, sequence, next_slot FROM vault_tree WHERE id = 1"
-        ).one_or_none()
+        row = run(
+            connection,
+            "SELECT tenant, generation, sequence, next_slot FROM vault_tree WHERE id = 1",
+        ).fetchone()
         if row is None:
             raise Damaged("the database has no key tree")
         return TreeState(bytes(row[0]), *row[1:])
@@ -152,9 +154,9 @@ class KeyTree:
 
     def _load(self, connection: Connection, state: TreeState, name: NodeName) -> bytes:
         level, number = name
-        row = connection.exec_driver_sql(
-            "SELECT sealed FROM vault_node WHERE level = ? AND number = ?", name
-        ).one_or_none()
+        row = run(
+            connection, "SELECT sealed FROM vault_node WHERE level = ? AND number = ?", name
+        ).fetchone()
         if row is None:
             raise Damaged(f"key node {number} at level {level} is missing")
         key = self._node_key(connection, state, name)
@@ -267,7 +269,8 @@ class TreeEdit:
         if not self.nodes:
             return
         self._give_fresh_keys()
-        self._connection.exec_driver_sql(
+        run_many(
+            self._connection,
             "INSERT INTO vault_node (level, number, sealed) VALUES (?, ?, ?)"
             " ON CONFLICT (level, number) DO UPDATE SET sealed = excluded.sealed",
             [(level, number, self._sealed(level, number)) for level, number in self.nodes],
@@ -276,7 +279,8 @@ class TreeEdit:
         self.written = True
 
     def _swap(self) -> None:
-        swapped = self._connection.exec_driver_sql(
+        swapped = run(
+            self._connection,
             "UPDATE vault_tree SET sequence = sequence + 1, next_slot = ?"
             " WHERE id = 1 AND generation = ? AND sequence = ?",
             (self._next_slot, self.state.generation, self.state.sequence),

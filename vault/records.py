@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from ledger.driver import run, run_many
 from ledger.pointer import format_pointer
 from vault.cipher import RecordKeys, row_tag, row_tag_matches
 from vault.errors import Damaged, NotFound
@@ -134,10 +135,11 @@ def load_record(connection: Connection, pointer: bytes) -> RecordRow:
     Raises:
         NotFound: no record has this pointer.
     """
-    row = connection.exec_driver_sql(
+    row = run(
+        connection,
         f"SELECT {COLUMNS} FROM vault_record r WHERE r.pointer = ?",  # noqa: S608
         (pointer,),
-    ).one_or_none()
+    ).fetchone()
     if row is None:
         raise NotFound(f"no record has the pointer {format_pointer(pointer)}")
     return RecordRow(*row)
@@ -145,7 +147,8 @@ def load_record(connection: Connection, pointer: bytes) -> RecordRow:
 
 def load_versions(connection: Connection, record_id: int) -> list[VersionRow]:
     """Return the versions of a record, oldest first."""
-    rows = connection.exec_driver_sql(
+    rows = run(
+        connection,
         "SELECT id, record_id, number, slot, birth_generation, erased_generation, act_id, body"
         " FROM vault_version WHERE record_id = ? ORDER BY number",
         (record_id,),
@@ -155,7 +158,8 @@ def load_versions(connection: Connection, record_id: int) -> list[VersionRow]:
 
 def insert_records(connection: Connection, rows: list[tuple[object, ...]]) -> None:
     """Insert rows of (id, pointer, category, record date, brondatum, subject, import, tag)."""
-    connection.exec_driver_sql(
+    run_many(
+        connection,
         "INSERT INTO vault_record (id, pointer, category, current, record_date, brondatum,"
         " subject_id, import_id, on_hold, row_tag) VALUES (?, ?, ?, 1, ?, ?, ?, ?, 0, ?)",
         rows,
@@ -164,7 +168,8 @@ def insert_records(connection: Connection, rows: list[tuple[object, ...]]) -> No
 
 def insert_versions(connection: Connection, rows: list[tuple[object, ...]]) -> None:
     """Insert rows of (record, number, slot, birth generation, act, body)."""
-    connection.exec_driver_sql(
+    run_many(
+        connection,
         "INSERT INTO vault_version (record_id, number, slot, birth_generation, act_id, body)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         rows,
@@ -173,5 +178,5 @@ def insert_versions(connection: Connection, rows: list[tuple[object, ...]]) -> N
 
 def next_record_id(connection: Connection) -> int:
     """Return the lowest id above every record's; the caller holds the writer lock."""
-    highest = connection.exec_driver_sql("SELECT max(id) FROM vault_record").scalar()
-    return (highest or 0) + 1
+    (highest,) = run(connection, "SELECT max(id) FROM vault_record").fetchone()
+    return int(highest or 0) + 1

@@ -223,7 +223,7 @@ class Vault:
         ):
             stored += len(batch)
             if on_batch is not None:
-                on_batch(batch)
+                on_batch([format_pointer(pointer) for pointer in batch])
         return stored
 
     def import_jsonl(

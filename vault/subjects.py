@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from sqlalchemy import Connection
 
+from ledger.driver import run, run_many
 from vault.errors import Damaged, InvalidInput
 from vault.keynode import KEY_BYTES
 from vault.keytree import TreeEdit
@@ -151,9 +152,10 @@ class SubjectIndex:
         self._made: dict[int, BucketKeys] = {}
         self._erased: list[int] = []
         self._slots: dict[int, int] = {}
-        last_bucket, last_subject = connection.exec_driver_sql(
-            "SELECT (SELECT max(number) FROM vault_bucket), (SELECT max(id) FROM vault_subject)"
-        ).one()
+        last_bucket, last_subject = run(
+            connection,
+            "SELECT (SELECT max(number) FROM vault_bucket), (SELECT max(id) FROM vault_subject)",
+        ).fetchone()
         self._count = 0 if last_bucket is None else last_bucket + 1
         self._last_subject = last_subject or 0
 
@@ -221,8 +223,10 @@ class SubjectIndex:
 
     def members(self, number: int) -> list[tuple[int, bytes, bytes]]:
         """Return (id, tag, sealed) of each subject in a bucket."""
-        rows = self._connection.exec_driver_sql(
-            "SELECT id, tag, sealed FROM vault_subject WHERE bucket = ?", (number,)
+        rows = run(
+            self._connection,
+            "SELECT id, tag, sealed FROM vault_subject WHERE bucket = ?",
+            (number,),
         )
         return [(row[0], bytes(row[1]), bytes(row[2])) for row in rows]
 
@@ -231,7 +235,8 @@ class SubjectIndex:
         for start in range(0, len(tags), _QUERY_PARAMETERS):
             some = tags[start : start + _QUERY_PARAMETERS]
             marks = ",".join("?" * len(some))
-            rows = self._connection.exec_driver_sql(
+            rows = run(
+                self._connection,
                 f"SELECT tag, id FROM vault_subject WHERE tag IN ({marks})",  # noqa: S608
                 tuple(some),
             )
@@ -242,7 +247,8 @@ class SubjectIndex:
         """Add rows for subjects, given with bucket and tag, and return their ids."""
         first = self._last_subject + 1
         nonces = _nonces(len(missing))
-        self._connection.exec_driver_sql(
+        run_many(
+            self._connection,
             "INSERT INTO vault_subject (id, bucket, tag, sealed) VALUES (?, ?, ?, ?)",
             [
                 (first + offset, place, tag, self.keys(place).seal_subject(subject, nonce))
@@ -291,7 +297,8 @@ class SubjectIndex:
         for start in range(0, len(wanted), _QUERY_PARAMETERS):
             some = wanted[start : start + _QUERY_PARAMETERS]
             marks = ",".join("?" * len(some))
-            rows = self._connection.exec_driver_sql(
+            rows = run(
+                self._connection,
                 f"SELECT number, slot FROM vault_bucket WHERE number IN ({marks})",  # noqa: S608
                 tuple(some),
             )
@@ -315,8 +322,10 @@ class SubjectIndex:
             row = (place, keys.tag_of(subject), keys.seal_subject(subject, nonce), subject_id)
             rows.append(row)
         if rows:
-            self._connection.exec_driver_sql(
-                "UPDATE vault_subject SET bucket = ?, tag = ?, sealed = ? WHERE id = ?", rows
+            run_many(
+                self._connection,
+                "UPDATE vault_subject SET bucket = ?, tag = ?, sealed = ? WHERE id = ?",
+                rows,
             )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ledger.entry import MAX_VERSION, encode_version
 from ledger.log import append_pending
-from ledger.pointer import format_pointer, parse_pointer
+from ledger.pointer import parse_pointer
 from policy import RecordCategory
 from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, derive_record_keys, row_tag
 from vault.core import Caller, Change, Core
@@ -37,7 +37,7 @@ def put_batches(
     category: RecordCategory,
     caller: Caller,
     before_commit: Callable[[Change], int] | None = None,
-) -> Iterator[list[str]]:
+) -> Iterator[list[bytes]]:
     """Store records in batches of at most 1,000, each durable when its pointers are yielded.
 
     Args:
@@ -54,7 +54,7 @@ def put_batches(
         with core.change() as change:
             import_id = before_commit(change) if before_commit else None
             _insert(core, change, [(one, caller) for one in prepared], import_id)
-        yield [format_pointer(one.pointer) for one in prepared]
+        yield [one.pointer for one in prepared]
 
 
 def put_group(core: Core, group: Sequence[tuple[PreparedRecord, Caller]]) -> None:
