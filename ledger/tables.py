@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
-    BigInteger,
     Column,
-    Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
@@ -13,18 +11,17 @@ from sqlalchemy import (
     Text,
 )
 
-metadata = MetaData()
+from ledger.columns import Int64
 
-# SQLite's row numbers are 64-bit integers under the plain name.
-_Int64 = BigInteger().with_variant(Integer, "sqlite")
+metadata = MetaData()
 
 # One row: the tree as integrated so far.
 head = Table(
     "ledger_head",
     metadata,
-    Column("id", _Int64, primary_key=True),
+    Column("id", Int64, primary_key=True),
     Column("origin", Text, nullable=False),
-    Column("size", _Int64, nullable=False),
+    Column("size", Int64, nullable=False),
     Column("root", LargeBinary(32), nullable=False),
 )
 
@@ -32,7 +29,7 @@ head = Table(
 pending = Table(
     "ledger_pending",
     metadata,
-    Column("id", _Int64, primary_key=True),
+    Column("id", Int64, primary_key=True),
     Column("entry", LargeBinary, nullable=False),
 )
 
@@ -40,7 +37,7 @@ pending = Table(
 bundle = Table(
     "ledger_bundle",
     metadata,
-    Column("number", _Int64, primary_key=True, autoincrement=False),
+    Column("number", Int64, primary_key=True, autoincrement=False),
     Column("entries", LargeBinary, nullable=False),
 )
 
@@ -48,8 +45,8 @@ bundle = Table(
 tile = Table(
     "ledger_tile",
     metadata,
-    Column("level", Integer, nullable=False),
-    Column("number", _Int64, nullable=False),
+    Column("level", Int64, nullable=False),
+    Column("number", Int64, nullable=False),
     Column("hashes", LargeBinary, nullable=False),
     PrimaryKeyConstraint("level", "number"),
 )
@@ -59,7 +56,7 @@ position = Table(
     "ledger_position",
     metadata,
     Column("pointer", LargeBinary(16), nullable=False),
-    Column("leaf", _Int64, nullable=False),
+    Column("leaf", Int64, nullable=False),
     PrimaryKeyConstraint("pointer", "leaf"),
     sqlite_with_rowid=False,
 )
@@ -68,7 +65,7 @@ position = Table(
 checkpoint = Table(
     "ledger_checkpoint",
     metadata,
-    Column("size", _Int64, primary_key=True, autoincrement=False),
+    Column("size", Int64, primary_key=True, autoincrement=False),
     Column("note", Text, nullable=False),
-    Column("signed_at", _Int64, nullable=False),
+    Column("signed_at", Int64, nullable=False),
 )

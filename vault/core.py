@@ -131,9 +131,12 @@ class Core:
         name = self._default_caller.actor if actor is None else checked_actor(actor)
         return Caller(name, self.config.registered(purpose))
 
-    def require_allowed(self, category: str, purpose: str) -> None:
-        """Refuse a purpose that a record's category does not allow (PU1)."""
-        if purpose not in self.config.category(category).purposes:
+    def require_allowed(self, category: str | None, purpose: str) -> None:
+        """Refuse a purpose that a record's category does not allow (PU1).
+
+        A tombstone has no category, and nothing that a purpose could be refused for.
+        """
+        if category is not None and purpose not in self.config.category(category).purposes:
             raise PurposeRefused(f"category {category!r} does not allow purpose {purpose!r}")
 
     @contextmanager

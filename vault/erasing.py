@@ -133,7 +133,8 @@ def _decide(core: Core, record: RecordRow, ground: Ground) -> Decision:
         facts = ErasureFacts(ground, today, True, False, None, None)
     else:
         record_date, brondatum = record.dates()
-        rule = retention_rule(core.config.category(record.category), record_date)
+        category = core.config.category(record.category or "")
+        rule = retention_rule(category, record_date)
         facts = ErasureFacts(ground, today, False, bool(record.on_hold), rule, brondatum)
     return decide(facts)
 
@@ -158,8 +159,9 @@ def _destroy(
     )
     connection.exec_driver_sql("DELETE FROM vault_hold WHERE record_id = ?", (record.id,))
     connection.exec_driver_sql(
-        "UPDATE vault_record SET record_date = NULL, brondatum = NULL, subject_id = NULL,"
-        " import_id = NULL, on_hold = 0, row_tag = NULL, ground = ?, erased_act = ? WHERE id = ?",
+        "UPDATE vault_record SET category = NULL, record_date = NULL, brondatum = NULL,"
+        " subject_id = NULL, import_id = NULL, on_hold = 0, row_tag = NULL, ground = ?,"
+        " erased_act = ? WHERE id = ?",
         (ground, act_id, record.id),
     )
     if record.subject_id is not None:

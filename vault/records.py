@@ -49,7 +49,7 @@ class RecordRow(NamedTuple):
 
     id: int
     pointer: bytes
-    category: str
+    category: str | None
     current: int
     record_date: str | None
     brondatum: str | None
@@ -71,7 +71,7 @@ class RecordRow(NamedTuple):
             self.current,
             self.subject_id or 0,
             bool(self.on_hold),
-            self.category,
+            self.category or "",
             self.record_date or "",
             self.brondatum or "",
         )

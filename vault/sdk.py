@@ -29,7 +29,7 @@ from ledger.pointer import format_pointer
 from ledger.signer import Signer
 from policy import Decision, Ground
 from vault import checkpointing, erasing, proving, reading, writing
-from vault.auditing import AuditReport, audit
+from vault.audit import AuditReport, audit
 from vault.clock import Clock, SystemClock
 from vault.config import FILE_NAME, load_config
 from vault.core import DATABASE_FILE, Caller, Core

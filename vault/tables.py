@@ -7,11 +7,9 @@ No table holds an identifier of a person, a name or a payload in the clear.
 from __future__ import annotations
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     Column,
     ForeignKey,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
@@ -19,27 +17,26 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-metadata = MetaData()
+from ledger.columns import Int64
 
-# SQLite's row numbers are 64-bit integers under the plain name.
-_Int64 = BigInteger().with_variant(Integer, "sqlite")
+metadata = MetaData()
 
 # A key tree: one row. `sequence` rises with every change of the tree and is its compare-and-swap.
 tree = Table(
     "vault_tree",
     metadata,
-    Column("id", _Int64, primary_key=True),
+    Column("id", Int64, primary_key=True),
     Column("tenant", LargeBinary(16), nullable=False),
-    Column("generation", _Int64, nullable=False),
-    Column("sequence", _Int64, nullable=False),
-    Column("next_slot", _Int64, nullable=False),
+    Column("generation", Int64, nullable=False),
+    Column("sequence", Int64, nullable=False),
+    Column("next_slot", Int64, nullable=False),
 )
 
 # The epoch key of each generation, wrapped by the root key provider.
 generation = Table(
     "vault_generation",
     metadata,
-    Column("number", _Int64, primary_key=True, autoincrement=False),
+    Column("number", Int64, primary_key=True, autoincrement=False),
     Column("provider", Text, nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
 )
@@ -48,9 +45,9 @@ generation = Table(
 node = Table(
     "vault_node",
     metadata,
-    Column("id", _Int64, primary_key=True),
-    Column("level", _Int64, nullable=False),
-    Column("number", _Int64, nullable=False),
+    Column("id", Int64, primary_key=True),
+    Column("level", Int64, nullable=False),
+    Column("number", Int64, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     UniqueConstraint("level", "number"),
 )
@@ -59,8 +56,8 @@ node = Table(
 act = Table(
     "vault_act",
     metadata,
-    Column("id", _Int64, primary_key=True),
-    Column("at", _Int64, nullable=False),  # Unix seconds, UTC
+    Column("id", Int64, primary_key=True),
+    Column("at", Int64, nullable=False),  # Unix seconds, UTC
     Column("actor", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("action", Text, nullable=False),
@@ -70,16 +67,16 @@ act = Table(
 bucket = Table(
     "vault_bucket",
     metadata,
-    Column("number", _Int64, primary_key=True, autoincrement=False),
-    Column("slot", _Int64, nullable=False, unique=True),
+    Column("number", Int64, primary_key=True, autoincrement=False),
+    Column("slot", Int64, nullable=False, unique=True),
 )
 
 # Subjects with at least one living record (vault/subjects.py).
 subject = Table(
     "vault_subject",
     metadata,
-    Column("id", _Int64, primary_key=True),
-    Column("bucket", _Int64, nullable=False, index=True),
+    Column("id", Int64, primary_key=True),
+    Column("bucket", Int64, nullable=False, index=True),
     Column("tag", LargeBinary(16), nullable=False, unique=True),
     Column("sealed", LargeBinary, nullable=False),
 )
@@ -88,42 +85,42 @@ subject = Table(
 import_run = Table(
     "vault_import",
     metadata,
-    Column("id", _Int64, primary_key=True),
-    Column("slot", _Int64, nullable=False, unique=True),
+    Column("id", Int64, primary_key=True),
+    Column("slot", Int64, nullable=False, unique=True),
     Column("tag", LargeBinary(32), nullable=False),
-    Column("lines_done", _Int64, nullable=False),
+    Column("lines_done", Int64, nullable=False),
 )
 
-# Records. After an erasure only the tombstone columns are left: id, pointer, category, current,
-# ground and erased_act.
+# Records. After an erasure only the tombstone columns are left: id, pointer, current, ground and
+# erased_act.
 record = Table(
     "vault_record",
     metadata,
-    Column("id", _Int64, primary_key=True),
+    Column("id", Int64, primary_key=True),
     Column("pointer", LargeBinary(16), nullable=False, unique=True),
-    Column("category", Text, nullable=False),
-    Column("current", _Int64, nullable=False),  # number of the newest version, from 1
+    Column("category", Text),
+    Column("current", Int64, nullable=False),  # number of the newest version, from 1
     Column("record_date", Text),  # ISO 8601 date
     Column("brondatum", Text),  # ISO 8601 date
-    Column("subject_id", _Int64, ForeignKey("vault_subject.id"), index=True),
-    Column("import_id", _Int64),
+    Column("subject_id", Int64, ForeignKey("vault_subject.id"), index=True),
+    Column("import_id", Int64),
     Column("on_hold", Boolean, nullable=False),
     Column("row_tag", LargeBinary(16)),
     Column("ground", Text),
-    Column("erased_act", _Int64, ForeignKey("vault_act.id")),
+    Column("erased_act", Int64, ForeignKey("vault_act.id")),
 )
 
 # Versions of records; `body` is the sealed payload and goes when the record is erased.
 version = Table(
     "vault_version",
     metadata,
-    Column("id", _Int64, primary_key=True),
-    Column("record_id", _Int64, ForeignKey("vault_record.id"), nullable=False),
-    Column("number", _Int64, nullable=False),
-    Column("slot", _Int64, nullable=False, unique=True),
-    Column("birth_generation", _Int64, nullable=False),
-    Column("erased_generation", _Int64),
-    Column("act_id", _Int64, ForeignKey("vault_act.id"), nullable=False),
+    Column("id", Int64, primary_key=True),
+    Column("record_id", Int64, ForeignKey("vault_record.id"), nullable=False),
+    Column("number", Int64, nullable=False),
+    Column("slot", Int64, nullable=False, unique=True),
+    Column("birth_generation", Int64, nullable=False),
+    Column("erased_generation", Int64),
+    Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
     Column("body", LargeBinary),
     UniqueConstraint("record_id", "number"),
 )
@@ -132,19 +129,19 @@ version = Table(
 hold = Table(
     "vault_hold",
     metadata,
-    Column("id", _Int64, primary_key=True),
-    Column("record_id", _Int64, ForeignKey("vault_record.id"), nullable=False, index=True),
-    Column("version", _Int64, nullable=False),  # whose key seals the reason
+    Column("id", Int64, primary_key=True),
+    Column("record_id", Int64, ForeignKey("vault_record.id"), nullable=False, index=True),
+    Column("version", Int64, nullable=False),  # whose key seals the reason
     Column("reason", LargeBinary, nullable=False),
-    Column("act_id", _Int64, ForeignKey("vault_act.id"), nullable=False),
+    Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
 )
 
 # Openings that left the vault inside an evidence file: whoever has one can open the commitment.
 disclosure = Table(
     "vault_disclosure",
     metadata,
-    Column("id", _Int64, primary_key=True),
-    Column("record_id", _Int64, ForeignKey("vault_record.id"), nullable=False, index=True),
-    Column("version", _Int64, nullable=False),
-    Column("act_id", _Int64, ForeignKey("vault_act.id"), nullable=False),
+    Column("id", Int64, primary_key=True),
+    Column("record_id", Int64, ForeignKey("vault_record.id"), nullable=False, index=True),
+    Column("version", Int64, nullable=False),
+    Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
 )

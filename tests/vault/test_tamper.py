@@ -21,7 +21,7 @@ from guarantees_bytes import UNBOUND, Bytes, columns, dump, flip, rich_vault
 from guarantees_vault import chosen_seed, open_vault
 
 import anchor.errors
-import vault.auditing
+import vault.audit
 from anchor.evidence import Evidence
 from anchor.steps import Verdict
 from anchor.verify import verify
@@ -29,7 +29,7 @@ from ledger import merkle
 from ledger.fsck import Fsck
 from ledger.tiles import encode_bundle, hash_reader, parse_bundle
 from vault import ConfigurationError, Damaged, NewerSchema
-from vault.records_audit import RecordsAudit
+from vault.audit.records import RecordsAudit
 
 FLIPS = 200
 
@@ -435,8 +435,8 @@ CONTROLS = [
     (Fsck, "_derived", "ledger_tile", "hashes"),
     (Fsck, "_checkpoints", "ledger_checkpoint", "note"),
     (Fsck, "_entry", "ledger_position", "pointer"),
-    (vault.auditing, "audit_subjects", "vault_subject", "sealed"),
-    (vault.auditing, "check_anchors", "anchor_receipt", "receipt"),
+    (vault.audit, "audit_subjects", "vault_subject", "sealed"),
+    (vault.audit, "check_anchors", "anchor_receipt", "receipt"),
 ]
 
 

@@ -115,7 +115,7 @@ def _records() -> None:
         "vault_record",
         _id(),
         Column("pointer", LargeBinary(16), nullable=False, unique=True),
-        _text("category"),
+        _text("category", nullable=True),
         _int("current"),
         _text("record_date", nullable=True),
         _text("brondatum", nullable=True),

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from sqlalchemy import Connection
 
 from ledger.fault import Fault
+from vault.audit.tree import TreeAudit
 from vault.core import Core
 from vault.errors import Damaged
 from vault.subjects import SubjectIndex, bucket_of
-from vault.tree_audit import TreeAudit
 
 
 def audit_subjects(core: Core, connection: Connection, tree: TreeAudit) -> Iterator[Fault]:

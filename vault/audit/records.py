@@ -13,12 +13,12 @@ from ledger.fault import Fault
 from ledger.log import Log
 from ledger.pointer import format_pointer
 from ledger.tiles import TILE_WIDTH
+from vault.audit.tree import TreeAudit
 from vault.cipher import RecordKeys, Sealed, derive_record_keys
 from vault.core import Core
 from vault.errors import Damaged
 from vault.keynode import SlotState
 from vault.records import COLUMNS, RecordRow
-from vault.tree_audit import TreeAudit
 
 _CACHED_BUNDLES = 512
 
@@ -98,8 +98,14 @@ class RecordsAudit:
             yield from self._holds(where, record)
             return
         self.tombstones_checked += 1
-        left = (record.record_date, record.brondatum, record.subject_id, record.row_tag,
-                record.import_id)  # fmt: skip
+        left = (
+            record.category,
+            record.record_date,
+            record.brondatum,
+            record.subject_id,
+            record.import_id,
+            record.row_tag,
+        )
         held = self._connection.exec_driver_sql(
             "SELECT 1 FROM vault_hold WHERE record_id = ? LIMIT 1", (record.id,)
         ).scalar()

@@ -3,12 +3,12 @@
 Nothing comes from a cache. The parts, in order; each names its faults and the next goes on:
 
     database   SQLite's own check of its pages, and foreign keys
-    columns    each value has its column's type; if one has not, nothing else can be read
+    columns    vault/audit/columns.py: each value has its column's type
     ledger     ledger/fsck.py: recomputed from the entries
-    key tree   vault/tree_audit.py: each node opens, each slot is used as its owner says
-    records    vault/records_audit.py: each blob opens and matches its commitment in the ledger,
+    key tree   vault/audit/tree.py: each node opens, each slot is used as its owner says
+    records    vault/audit/records.py: each blob opens and matches its commitment in the ledger,
                each row its tag; of an erased record only a tombstone and its entries are left
-    subjects   vault/subjects_audit.py: each subject row opens and lies where it would be found
+    subjects   vault/audit/subjects.py: each subject row opens and lies where it would be found
     anchors    anchor/check.py
 
 Tested in tests/vault/test_audit.py and tests/vault/test_tamper.py.
@@ -19,13 +19,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import Boolean, Column, Connection, LargeBinary, Text
+from sqlalchemy import Connection
 
-import anchor.tables
-import ledger.tables
-import vault.tables
 from anchor.check import check_anchors
 from anchor.errors import AnchorError
 from anchor.receipt import key_name
@@ -34,12 +30,13 @@ from ledger.fault import Fault
 from ledger.fsck import Fsck
 from ledger.log import Log
 from ledger.note import VerifierKey
+from vault.audit.columns import check_columns
+from vault.audit.records import RecordsAudit
+from vault.audit.subjects import audit_subjects
+from vault.audit.tree import TreeAudit
 from vault.core import Core
-from vault.database import translated
+from vault.database import schema_fingerprint, translated
 from vault.errors import VaultError
-from vault.records_audit import RecordsAudit
-from vault.subjects_audit import audit_subjects
-from vault.tree_audit import TreeAudit
 
 
 @dataclass(slots=True)
@@ -76,7 +73,7 @@ def _parts(
 ) -> Iterator[tuple[str, Callable[[], Iterator[Fault]]]]:
     yield "database", lambda: _database(connection)
     mistyped: list[Fault] = []
-    yield "columns", lambda: _columns(connection, mistyped)
+    yield "columns", lambda: check_columns(connection, mistyped)
     if mistyped:
         # The other parts compute with what they read, and a text is no number to compute with.
         return
@@ -117,59 +114,12 @@ def _database(connection: Connection) -> Iterator[Fault]:
     for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
         if line != "ok":
             yield Fault("database", line.splitlines()[0])
+    if connection.exec_driver_sql("PRAGMA user_version").scalar() != schema_fingerprint(connection):
+        yield Fault("database", "its tables are not made as this software makes them")
     for row in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         yield Fault(
             "database", f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is gone"
         )
-
-
-def _columns(connection: Connection, mistyped: list[Fault]) -> Iterator[Fault]:
-    """Check that each column holds the type it was made for: SQLite itself takes any."""
-    for metadata in (ledger.tables.metadata, vault.tables.metadata, anchor.tables.metadata):
-        for table in metadata.sorted_tables:
-            wrong = [(column.name, _wrong_type(column)) for column in table.columns]
-            counts = connection.exec_driver_sql(
-                f"SELECT {', '.join(f'sum({test})' for _, test in wrong)}"  # noqa: S608
-                f" FROM {table.name}"
-            ).one()
-            mistyped += [
-                Fault(f"table {table.name}", f"{count} of its rows have an impossible {name}")
-                for (name, _), count in zip(wrong, counts, strict=True)
-                if count
-            ]
-            for column in table.columns:
-                if isinstance(column.type, Text) and not _is_readable(connection, column):
-                    yield Fault(f"table {table.name}", f"a {column.name} is no text in UTF-8")
-    yield from mistyped
-    if mistyped:
-        yield Fault("audit", "nothing else was checked: first put these columns right")
-
-
-def _is_readable(connection: Connection, column: Column[Any]) -> bool:
-    # As blobs, since the driver breaks off at the first text that it cannot decode.
-    for (raw,) in connection.exec_driver_sql(
-        f"SELECT DISTINCT CAST({column.name} AS BLOB) FROM {column.table.name}"  # noqa: S608
-        f" WHERE {column.name} IS NOT NULL"
-    ):
-        try:
-            bytes(raw).decode()
-        except UnicodeDecodeError:
-            return False
-    return True
-
-
-def _wrong_type(column: Column[Any]) -> str:
-    """Return the SQL test for a value that the column cannot hold."""
-    if isinstance(column.type, LargeBinary):
-        kind, length = "blob", column.type.length
-    else:
-        kind, length = "text" if isinstance(column.type, Text) else "integer", None
-    test = f"typeof({column.name}) <> '{kind}'"
-    if isinstance(column.type, Boolean):
-        test = f"({test} OR {column.name} NOT IN (0, 1))"
-    if length is not None:
-        test = f"({test} OR length({column.name}) <> {length})"
-    return f"({column.name} IS NOT NULL AND {test})" if column.nullable else test
 
 
 def _anchors(core: Core, connection: Connection) -> Iterator[Fault]:
