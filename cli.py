@@ -16,6 +16,16 @@ import click
 
 from commands.context import Context
 
+# What shells expect of a command that was interrupted, or whose reader went away.
+_INTERRUPTED = 130
+_READER_LEFT = 141
+
+# Messages that would repeat what was typed, which may be an identifier in the wrong place.
+_REPEATS_INPUT = {
+    "Got unexpected extra argument": "too many arguments",
+    "No such command": "no such command",
+}
+
 # Name, module, attribute and the first line of the help; a test compares the last with the command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("making", "init", "Make a vault: configuration, keys, database and ledger."),
@@ -124,22 +134,31 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; whatever goes wrong becomes one line."""
     try:
-        code = kluis.main(arguments, prog_name="kluis", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        with kluis.make_context("kluis", list(arguments)) as ctx:
+            kluis.invoke(ctx)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
     except click.ClickException as error:
         return _fail(_usage_message(error), 2)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; what was acknowledged is stored", 130)
+        return _fail("interrupted; what was acknowledged is stored", _INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has seen enough. Nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _READER_LEFT
     except Exception as error:
         return _fail_with(error)
+    return 0
 
 
 def _usage_message(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split())
+    for start, told in _REPEATS_INPUT.items():
+        if message.startswith(start):
+            message = told
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     where = ctx.command_path if ctx else "kluis"
     return f"{message} (see '{where} --help')"
@@ -158,6 +177,12 @@ def _fail_with(error: Exception) -> int:
         return _fail(f"unforeseen {type(error).__name__}; please report what you did", 1)
     advice = advice_for(error)
     return _fail(f"{error}; {advice}" if advice else str(error), exit_code_of(error))
+
+
+def _os_message(error: OSError) -> str:
+    if error.filename is None:
+        return f"writing failed: {error.strerror}; look what was stored before you repeat this"
+    return f"{error.filename}: {error.strerror}; mend that and try again"
 
 
 def _fail(message: str, code: int) -> int:

@@ -19,6 +19,7 @@ from nacl.signing import SigningKey
 from anchor.errors import BadFile, TargetDamaged
 from anchor.receipt import LINES, LOCAL_NAME, NO_PREDECESSOR, LocalReceipt, key_name
 from ledger.errors import BadSignature
+from ledger.files import flush_folder
 from ledger.note import VerifierKey, verify
 
 _APPEND_MODE = 0o600
@@ -60,7 +61,7 @@ class LocalTarget:
                 if receipt.digest == digest:
                     return receipt.format()
             if not receipts:
-                _flush_folder(self._path.parent)
+                flush_folder(self._path.parent)
             return self._append(file, receipts, complete, digest)
 
     def _append(
@@ -76,15 +77,6 @@ class LocalTarget:
         file.flush()
         os.fsync(file.fileno())
         return receipt.format()
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the name of a new file as durable as what is in it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_receipts(path: Path, verifier: VerifierKey) -> list[LocalReceipt]:

@@ -56,7 +56,7 @@ def iso_date(text: str) -> dt.date:
     except ValueError:
         date = None
     if date is None or date.isoformat() != text:
-        raise click.BadParameter(f"{text!r} is not a date; write it as 2026-12-31")
+        raise click.BadParameter("not a date; write it as 2026-12-31")
     return date
 
 
@@ -127,7 +127,7 @@ def read_passphrase(*, confirm: bool) -> str:
         if not passphrase:
             raise click.UsageError(f"{named}, named by {PASSPHRASE_FILE}, is empty")
         return passphrase
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         raise click.UsageError(
             f"no passphrase: let {PASSPHRASE_FILE} name a file that holds it, or use a terminal"
         )
@@ -135,6 +135,15 @@ def read_passphrase(*, confirm: bool) -> str:
         "Passphrase", hide_input=True, confirmation_prompt=confirm, err=True
     )
     return prompted
+
+
+def _has_terminal() -> bool:
+    # The prompt uses the terminal itself, also where standard input is something else.
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True
 
 
 def read_input(source: str, limit: int) -> bytes:
@@ -166,8 +175,13 @@ def read_subject(subject: str) -> str:
         raise click.UsageError("the subject on standard input is not UTF-8") from None
 
 
-def write_output(target: str | None, data: bytes) -> None:
+def write_output(target: str | None, data: bytes, *, private: bool = False) -> None:
     """Write to a file, or to standard output for None and "-".
+
+    Args:
+        target: path, "-" or None.
+        data: the bytes.
+        private: whether a file is for its owner alone.
 
     Raises:
         click.UsageError: the file cannot be written.
@@ -177,7 +191,11 @@ def write_output(target: str | None, data: bytes) -> None:
         sys.stdout.buffer.flush()
         return
     try:
-        Path(target).write_bytes(data)
+        path = Path(target)
+        if private:
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+        path.write_bytes(data)
     except OSError as error:
         raise click.UsageError(f"{target} cannot be written: {error.strerror}") from None
 

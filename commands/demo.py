@@ -147,7 +147,7 @@ def _import(vault: Vault, source: Path) -> Cast:
         raise click.UsageError(f"{source} has no line with a text at {field}")
     kept = vault.find(first.subject)[0]
     consented = vault.put(first.payload, category="nieuwsbrief", subject=first.subject)
-    bad = f", {len(report.bad)} bad lines left out" if report.bad else ""
+    bad = f", {report.bad.count} bad lines left out" if report.bad.count else ""
     _say(2, f"{report.records} records stored", f"their subject is at {field}{bad}")
     return Cast(kept, consented, report.records + 1)
 
@@ -159,6 +159,8 @@ def _guess_subject_field(source: Path) -> str:
             document = json.loads(file.readline())
     except (OSError, ValueError):
         raise click.UsageError(f"{source} does not start with a line of JSON") from None
+    if not isinstance(document, dict):
+        raise click.UsageError(f"{source}: the demo takes lines that are JSON objects")
     places = dict(_text_members(document, ""))
     for name in _SUBJECT_NAMES:
         for pointer in places:

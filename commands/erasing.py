@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from commands.context import Context, acting, emit_json, json_option
+from commands.context import Context, acting, emit_json, json_option, local_time
 from commands.exitcodes import ExitCode
 from policy import Decision, Ground, Outcome
 
@@ -45,10 +46,11 @@ def erase(
     """
     with ctx.ensure_object(Context).open() as vault:
         if dry_run:
-            outcome, decision, index = _rehearse(vault, pointer, Ground(ground), purpose)
+            answer = _rehearse(vault, pointer, Ground(ground), purpose)
         else:
-            outcome, decision, index = _erase(vault, pointer, Ground(ground), purpose)
-    _show(pointer, outcome, decision, index, dry_run=dry_run, as_json=as_json)
+            answer = _erase(vault, pointer, Ground(ground), purpose)
+    _show(pointer, answer, dry_run=dry_run, as_json=as_json)
+    decision = answer.decision
     code = _exit_code(decision.outcome)
     if code is ExitCode.REFUSED:
         advice = decision.needs or "tell the applicant the sentence above"
@@ -58,26 +60,41 @@ def erase(
     ctx.exit(code)
 
 
-def _rehearse(
-    vault: Vault, pointer: str, ground: Ground, purpose: str | None
-) -> tuple[str, Decision, int | None]:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    outcome: str
+    decision: Decision
+    index: int | None = None
+    files_clean: bool | None = None
+    versions: int | None = None
+    erased_at: int | None = None
+
+
+def _rehearse(vault: Vault, pointer: str, ground: Ground, purpose: str | None) -> _Answer:
     decision = vault.decide(pointer, ground, purpose=purpose)
-    return decision.outcome, decision, vault.erasure_index(pointer)
+    return _Answer(decision.outcome, decision, vault.erasure_index(pointer))
 
 
-def _erase(
-    vault: Vault, pointer: str, ground: Ground, purpose: str | None
-) -> tuple[str, Decision, int | None]:
+def _erase(vault: Vault, pointer: str, ground: Ground, purpose: str | None) -> _Answer:
     from vault import Erased, Refused
 
     try:
-        return _ERASED, vault.erase(pointer, ground, purpose=purpose).decision, None
+        erasure = vault.erase(pointer, ground, purpose=purpose)
     except Refused as refused:
-        return refused.decision.outcome, refused.decision, None
+        return _Answer(refused.decision.outcome, refused.decision)
     except Erased as erased:
         if erased.decision is None:
             raise
-        return erased.decision.outcome, erased.decision, erased.leaf
+        return _Answer(
+            erased.decision.outcome, erased.decision, erased.leaf, erased_at=erased.erased_at
+        )
+    return _Answer(
+        _ERASED,
+        erasure.decision,
+        files_clean=erasure.files_clean,
+        versions=erasure.versions,
+        erased_at=erasure.erased_at,
+    )
 
 
 def _exit_code(outcome: Outcome) -> ExitCode:
@@ -87,25 +104,21 @@ def _exit_code(outcome: Outcome) -> ExitCode:
     }.get(outcome, ExitCode.REFUSED)
 
 
-def _show(
-    pointer: str,
-    outcome: str,
-    decision: Decision,
-    index: int | None,
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def _show(pointer: str, answer: _Answer, *, dry_run: bool, as_json: bool) -> None:
+    decision = answer.decision
     date = decision.date.isoformat() if decision.date else None
     if as_json:
         emit_json(
             {
                 "pointer": pointer,
-                "outcome": outcome,
+                "outcome": answer.outcome,
                 "code": decision.code,
                 "article": decision.article,
                 "date": date,
-                "index": index,
+                "index": answer.index,
+                "files_clean": answer.files_clean,
+                "versions": answer.versions,
+                "erased_at": answer.erased_at,
                 "dry_run": dry_run,
                 "needs": decision.needs,
                 "sentence_nl": decision.sentence_nl,
@@ -115,11 +128,19 @@ def _show(
         )
         return
     click.echo(f"record    {pointer}")
-    click.echo(f"outcome   {outcome}{' (dry run: nothing was changed)' if dry_run else ''}")
+    click.echo(f"outcome   {answer.outcome}{' (dry run: nothing was changed)' if dry_run else ''}")
     click.echo(f"decision  {decision.code}, {decision.article}")
     if date:
         click.echo(f"date      {date} (archiefactiedatum)")
-    if index is not None:
-        click.echo(f"entry     {index} of the ledger")
+    if answer.index is not None:
+        click.echo(f"entry     {answer.index} of the ledger")
+    if answer.erased_at is not None:
+        count = "" if answer.versions is None else f", versions 1 to {answer.versions}"
+        click.echo(f"erased    {local_time(answer.erased_at)}{count}")
     click.echo(f"nl        {decision.sentence_nl}")
     click.echo(f"en        {decision.sentence_en}")
+    if answer.files_clean is False:
+        click.echo(
+            "note      another process reads an older state; the database's files hold a sealed"
+            " former copy until it ends"
+        )

@@ -12,7 +12,7 @@ from commands.context import Context, acting, dates_options, emit_json, json_opt
 from commands.display import progress
 
 if TYPE_CHECKING:
-    from vault.jsonlines import BadLine
+    from vault.importing import BadList
 
 
 @click.command("import")
@@ -61,18 +61,18 @@ def import_(
     if as_json:
         _emit(report.records, report.already, report.bad)
         return
-    for line in report.bad:
+    for line in report.bad.first:
         click.echo(f"line {line.number} {line.reason}: left out", err=True)
     before = f", {report.already} lines had been dealt with before" if report.already else ""
-    click.echo(f"Stored {report.records} records, left out {len(report.bad)} bad lines{before}.")
+    click.echo(f"Stored {report.records} records, left out {report.bad.count} bad lines{before}.")
 
 
-def _emit(records: int, already: int, bad: list[BadLine] | tuple[BadLine, ...]) -> None:
+def _emit(records: int, already: int, bad: BadList) -> None:
     emit_json(
         {
             "records": records,
             "already": already,
-            "rejected": len(bad),
-            "bad_lines": [{"line": line.number, "reason": line.reason} for line in bad],
+            "rejected": bad.count,
+            "bad_lines": [{"line": line.number, "reason": line.reason} for line in bad.first],
         }
     )

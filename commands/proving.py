@@ -45,7 +45,8 @@ def prove(
     """
     with context.open() as vault:
         evidence = vault.prove(pointer, version=version, disclose=disclose, purpose=purpose)
-    write_output(output, evidence.format())
+    # Whoever reads a disclosed payload has it for ever.
+    write_output(output, evidence.format(), private=disclose)
 
 
 @click.command()

@@ -61,12 +61,14 @@ def put(
             brondatum=brondatum,
             record_date=record_date,
             purpose=purpose,
-            wait=wait,
         )
-    if as_json:
-        emit_json({"pointer": pointer})
-    else:
-        click.echo(pointer)
+        # First, so that nobody stores it again when the checkpoint fails.
+        if as_json:
+            emit_json({"pointer": pointer})
+        else:
+            click.echo(pointer)
+        if wait:
+            vault.checkpoint()
 
 
 @click.command()

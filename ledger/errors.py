@@ -28,10 +28,6 @@ class UnknownLeaf(LedgerError):
     """A leaf or a pointer of which the tree has no entry yet."""
 
 
-class NotIntegrated(UnknownLeaf):
-    """The entry is durable but still pending: the integrator has not made it a leaf."""
-
-
 class RolledBack(LedgerError):
     """The database holds a smaller tree than the signer has signed: an older copy was restored.
 

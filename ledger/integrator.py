@@ -87,7 +87,10 @@ def _write_tiles(connection: Connection, log: Log, size: int, entries: list[byte
 
 def _write_bundles(connection: Connection, log: Log, size: int, entries: list[bytes]) -> None:
     first, partial = divmod(size, TILE_WIDTH)
-    waiting = (log.bundle(first) if partial else []) + entries
+    standing = log.bundle(first) if partial else []
+    if len(standing) != partial:
+        raise Forked(size)
+    waiting = standing + entries
     bundles = [
         (first + start // TILE_WIDTH, encode_bundle(waiting[start : start + TILE_WIDTH]))
         for start in range(0, len(waiting), TILE_WIDTH)

@@ -37,6 +37,7 @@ from ledger.errors import (
     RolledBack,
     SignerStateLost,
 )
+from ledger.files import flush_folder
 from ledger.log import Head, Log
 from ledger.merkle import verify_consistency
 from ledger.note import Note, VerifierKey, sign, verify
@@ -70,6 +71,12 @@ class SignerMemory:
             return note, Checkpoint.parse(note.text)
         except (OSError, Malformed, BadSignature) as cause:
             raise SignerStateLost(f"{path} is missing or damaged") from cause
+
+    def require_present(self, head: Head) -> None:
+        """Raise RolledBack where a database holds less than was signed; the rest is not checked."""
+        _, signed = self.last()
+        if head.size < signed.size:
+            raise RolledBack(signed.size, head.size)
 
     def check(self, log: Log, head: Head) -> tuple[Note, Checkpoint]:
         """Return the last checkpoint, having checked that the database reproduces it.
@@ -105,11 +112,7 @@ class SignerMemory:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush_folder(self._folder)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -3,8 +3,8 @@
 A tile says 256 hashes; a proof asks for roots of subtrees inside it. An expanded tile holds them
 all, 16 KB: row h is the roots over 2^h neighbouring hashes, one after the other. A tile that is not
 full holds the complete subtrees that it has, and is kept apart from its later, wider states. What a
-log has once said it never changes, so nothing here grows stale. Tested in
-tests/ledger/test_tilecache.py.
+log has once said it never changes, so nothing here grows stale; a tile that was read damaged stays
+so until `clear`. Tested in tests/ledger/test_tilecache.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from hashlib import sha256
 
+from ledger.errors import Malformed
 from ledger.merkle import HASH_SIZE, ReadHash
 from ledger.tiles import TILE_HEIGHT, TILE_WIDTH, ReadTile
 
@@ -42,7 +43,8 @@ class TileCache:
             read_tile: asked for tiles that are not kept; may return a wider tile than the size has.
 
         Returns:
-            A `ledger.merkle.ReadHash`; it raises `ValueError` for a subtree beyond the tree.
+            A `ledger.merkle.ReadHash`; it raises `ValueError` for a subtree beyond the tree, and
+            `Malformed` where a stored tile is too narrow.
         """
         rows_of = self._rows
 
@@ -54,12 +56,20 @@ class TileCache:
                 raise ValueError(f"no complete subtree at level {level}, index {index} of {size}")
             rows = rows_of.get((tile_level, number, width))
             if rows is None:
-                rows = _expand(read_tile(tile_level, number)[: width * HASH_SIZE])
+                tile = read_tile(tile_level, number)[: width * HASH_SIZE]
+                if len(tile) != width * HASH_SIZE:
+                    raise Malformed(f"tile {tile_level}/{number} holds fewer than {width} hashes")
+                rows = _expand(tile)
                 self._keep((tile_level, number, width), rows)
             start = (place >> height) * HASH_SIZE
             return rows[height][start : start + HASH_SIZE]
 
         return read_hash
+
+    def clear(self) -> None:
+        """Forget all tiles, so that the next proof is made from the stored ones."""
+        with self._lock:
+            self._rows.clear()
 
     def _keep(self, place: _Place, rows: list[bytes]) -> None:
         with self._lock:

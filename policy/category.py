@@ -57,6 +57,27 @@ class RetentionRule:
             raise InvalidPolicy(f"result {self.result.code} is not in force")
         check_afleidingswijze(self.result, self.afleidingswijze)
 
+    def __str__(self) -> str:
+        """Name the rule for ever: list, code and afleidingswijze, as in "2020 8.1.7 eigenschap"."""
+        return f"{self.list_version} {self.result.code} {self.afleidingswijze or '-'}"
+
+    @classmethod
+    def parse(cls, text: str) -> RetentionRule:
+        """Return the rule that `str` has named.
+
+        Raises:
+            InvalidPolicy: the text names no rule of a list that is carried.
+        """
+        carried = list_2020()
+        try:
+            version, code, way = text.split(" ")
+            rule = cls(version, carried.result(code), None if way == "-" else Afleidingswijze(way))
+        except ValueError:
+            raise InvalidPolicy(f"{text!r} names no retention rule") from None
+        if version != carried.version:
+            raise InvalidPolicy(f"the selection list {version} is not carried")
+        return rule
+
 
 @dataclass(frozen=True, slots=True)
 class RecordCategory:

@@ -211,8 +211,8 @@ _ARTICLE = {
 
 _SENTENCES = {
     DecisionCode.D2: (
-        "Wij hebben deze gegevens al gewist. U krijgt de verklaring die wij toen hebben gemaakt.",
-        "We have already erased this data. You will receive the certificate that we made then.",
+        "Wij hebben deze gegevens al gewist.",
+        "We have already erased this data.",
     ),
     DecisionCode.D2B: (
         "Een wet of een rechter kan ons verplichten om deze gegevens te wissen. "
@@ -223,9 +223,9 @@ _SENTENCES = {
     ),
     DecisionCode.D3: (
         "Wij wissen deze gegevens nu niet. Ze zijn nodig voor een bezwaar, een rechtszaak of een "
-        "onderzoek. Tot dat is afgelopen bewaren wij ze alleen.",
+        "onderzoek. Wij bewaren ze tot dat is afgelopen.",
         "We do not erase this data now. It is needed for an objection, a court case or an "
-        "inspection. Until that has ended we only store it.",
+        "inspection. We keep it until that has ended.",
     ),
     DecisionCode.D5: (
         "U zegt dat wij deze gegevens niet mochten gebruiken. Wij wissen ze nu nog niet. "
@@ -244,10 +244,10 @@ _SENTENCES = {
         "and including {date}.",
     ),
     DecisionCode.D9: (
-        "Wij gaan deze gegevens wissen. Wij moesten ze bewaren tot en met {date}. "
-        "Ze komen met voorrang op de lijst van gegevens die wij vernietigen.",
-        "We are going to erase this data. We had to keep it up to and including {date}. "
-        "It goes with priority on the list of data that we destroy.",
+        "Wij moesten deze gegevens bewaren tot en met {date}. Die dag is voorbij. "
+        "Wij vernietigen ze met een vernietigingslijst, en niet los daarvan.",
+        "We had to keep this data up to and including {date}. That day has passed. "
+        "We destroy it by a destruction list, and not apart from that.",
     ),
     DecisionCode.D10: (
         "Wij wissen deze gegevens. Er is geen wettelijke plicht om ze te bewaren.",

@@ -258,12 +258,12 @@ def test_a_wrong_pointer_or_an_unknown_one(kluis):
             3,
             "2017",
         ),
-        ((*TO_STORE, "--purpose", "reclame"), 3, "reclame"),
+        ((*TO_STORE, "--purpose", "reclame"), 3, "inzage"),
         ((*TO_STORE, "--actor", "a\nb"), 2, "printable"),
         (("get", POINTER, "--purpose", "reclame"), 3, "inzage"),
         (("erase", POINTER, "--ground", "because"), 2, "consent-withdrawn"),
         (("prove", POINTER, "-o", "/does/not/exist/e.json"), 5, ""),
-        (("frobnicate",), 2, "frobnicate"),
+        (("frobnicate",), 2, "no such command"),
         (("init",), 2, "DIR"),
     ],
 )
@@ -343,7 +343,7 @@ def test_import_checks_everything_first_and_names_the_bad_lines(kluis, tmp_path)
     assert (done.code, done.json["records"], done.json["rejected"]) == (0, 2, len(bad))
     assert len(kluis("find", "--subject", "s1", "--json").json["pointers"]) == 1
     for wrong, word in (
-        (("--category", "geen", "--subject-field", "/id"), "geen"),
+        (("--category", "geen", "--subject-field", "/id"), "kindpakket"),
         (("--category", "wmo", "--subject-field", "id"), "JSON Pointer"),
     ):
         assert_one_line(kluis("import", path, *wrong, "--skip-bad"), 2, word)

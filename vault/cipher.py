@@ -35,7 +35,6 @@ from vault.errors import Damaged
 
 SLOT_KEY_BYTES = 32
 NONCE_BYTES = 12
-TENANT_BYTES = 16
 ROW_TAG_BYTES = 16
 SUITE = 1
 

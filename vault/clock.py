@@ -15,7 +15,7 @@ class Clock(Protocol):
         ...
 
     def today(self) -> dt.date:
-        """Return the day in the municipality's own time zone."""
+        """Return the day in the time zone of this process, which should be the municipality's."""
         ...
 
 

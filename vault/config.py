@@ -44,7 +44,7 @@ class Config:
         """
         if name not in self.categories:
             known = ", ".join(sorted(self.categories))
-            raise InvalidInput(f"category {name!r} is not configured; configured are: {known}")
+            raise InvalidInput(f"that category is not configured; configured are: {known}")
         return self.categories[name]
 
     def registered(self, purpose: str | None) -> str:
@@ -56,7 +56,7 @@ class Config:
         purpose = self.purpose if purpose is None else purpose
         if purpose not in self.purposes:
             known = ", ".join(sorted(self.purposes))
-            raise PurposeRefused(f"purpose {purpose!r} is not registered; registered are: {known}")
+            raise PurposeRefused(f"that purpose is not registered; registered are: {known}")
         return purpose
 
 
@@ -128,14 +128,9 @@ def _purpose(purposes: Mapping[str, object], name: str) -> str:
 
 
 def _inside(text: str) -> Path:
-    path = Path(text)
     # A folder of its own, so that no receipt can land in a key file or in the database.
-    if (
-        path.is_absolute()
-        or ".." in path.parts
-        or path.parts[0] != "anchors"
-        or path.name == "anchors"
-    ):
+    path = Path(text)
+    if len(path.parts) != 2 or path.parts[0] != "anchors" or ".." in path.parts or "\0" in text:
         raise ConfigurationError("[anchors.local] file must lie in the vault's folder anchors/")
     return path
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple, cast
 
 from sqlalchemy import Connection
 
@@ -29,15 +30,14 @@ from vault.config import Config, checked_actor
 from vault.database import Database
 from vault.errors import Damaged, PurposeRefused
 from vault.keyring import SIGNER_FOLDER, Keyring
-from vault.keytree import ROOT, KeyTree, TreeEdit
+from vault.keytree import ROOT, KeyTree, TreeEdit, TreeState
 from vault.records import Action, RecordRow
-from vault.subjects import BucketKeys, ReadKey, SubjectIndex
+from vault.subjects import BucketCache, ReadKey, SubjectIndex
 
 DATABASE_FILE = "vault.db"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who calls, and for which registered purpose."""
 
     actor: str
@@ -65,7 +65,7 @@ class Change:
             "INSERT INTO vault_act (at, actor, purpose, action) VALUES (?, ?, ?, ?)",
             (at, caller.actor, caller.purpose, action),
         )
-        return int(inserted.lastrowid or 0)
+        return cast(int, inserted.lastrowid)
 
 
 class Core:
@@ -97,7 +97,7 @@ class Core:
         self._default_caller = Caller(checked_actor(actor), config.registered(None))
         self.tree = KeyTree(keyring.root)
         self.tiles = TileCache()
-        self._known_buckets: dict[int, BucketKeys] = {}
+        self._buckets = BucketCache()
         try:
             with database.read() as connection:
                 state = self.tree.state(connection)
@@ -137,22 +137,30 @@ class Core:
         A tombstone has no category, and nothing that a purpose could be refused for.
         """
         if category is not None and purpose not in self.config.category(category).purposes:
-            raise PurposeRefused(f"category {category!r} does not allow purpose {purpose!r}")
+            raise PurposeRefused(f"category {category} does not allow this purpose")
+
+    def allowed_categories(self, purpose: str) -> frozenset[str]:
+        """Return the names of the categories that allow a purpose."""
+        categories = self.config.categories.values()
+        return frozenset(one.name for one in categories if purpose in one.purposes)
 
     @contextmanager
     def change(self) -> Iterator[Change]:
         """Write under the writer lock; an exception leaves everything as it was."""
         with self.database.write() as connection:
             edit = self.tree.edit(connection)
-            change = Change(connection, edit, self.subject_index(connection, edit.key))
+            change = Change(connection, edit, self.subject_index(connection, edit.state, edit.key))
             yield change
             edit.write()
         self.tree.adopt(edit)
-        change.subjects.adopt()
+        if edit.written:
+            self._buckets.adopt(edit.state.label, change.subjects)
 
-    def subject_index(self, connection: Connection, read_key: ReadKey) -> SubjectIndex:
+    def subject_index(
+        self, connection: Connection, state: TreeState, read_key: ReadKey
+    ) -> SubjectIndex:
         """Return the subject index as a transaction sees it."""
-        return SubjectIndex(connection, read_key, self._known_buckets)
+        return SubjectIndex(connection, read_key, self._buckets.keys(state.label))
 
     def record_keys(
         self, connection: Connection, record: RecordRow, read_key: ReadKey
@@ -172,9 +180,9 @@ class Core:
         record.check_tag(keys)
         return keys
 
-    def read_key(self, connection: Connection) -> ReadKey:
+    def read_key(self, connection: Connection, state: TreeState | None = None) -> ReadKey:
         """Return a function from slot to key, for one snapshot."""
-        state = self.tree.state(connection)
+        state = state or self.tree.state(connection)
         return lambda slot: self.tree.key(connection, state, slot)
 
     def close(self) -> None:

@@ -21,7 +21,14 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from vault.errors import Busy, ConfigurationError, Damaged, NewerSchema, VaultError
+from vault.errors import (
+    Busy,
+    ConfigurationError,
+    Damaged,
+    InvalidInput,
+    NewerSchema,
+    VaultError,
+)
 
 # The newest schema that this version writes: the last revision under vault/migrations.
 SCHEMA = "0001"
@@ -42,6 +49,8 @@ class Database:
 
     def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> None:
         self.path = path
+        self._busy_seconds = busy_seconds
+        self._closed = False
         self._engine = _engine(path, busy_seconds)
         self._writer = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
         self._write_lock = threading.RLock()
@@ -97,6 +106,7 @@ class Database:
             Busy: another process kept the lock, or the disk is full.
             Damaged: the file is not intact.
         """
+        self._require_open()
         with self._write_lock, translated(self.path):
             if self._write_connection is None:
                 self._write_connection = self._writer.connect()
@@ -106,6 +116,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open one consistent snapshot."""
+        self._require_open()
         with translated(self.path), self._engine.connect() as connection, connection.begin():
             yield connection
 
@@ -115,6 +126,7 @@ class Database:
         For reads that are too hot for SQLAlchemy's result layer. All rows are fetched, since a
         statement that is still open would pin its snapshot.
         """
+        self._require_open()
         cursor: sqlite3.Cursor | None = getattr(self._local, "cursor", None)
         try:
             if cursor is None:
@@ -125,13 +137,32 @@ class Database:
         except _DRIVER_ERRORS as error:
             raise _as_vault_error(self.path, error) from None
 
+    def clean_files(self) -> bool:
+        """Fold the write-ahead log into the database and empty it, so that no former page is left.
+
+        Returns:
+            Whether that was done; False while somebody reads an older state.
+        """
+        # Who reads an older state may go on for long, so nobody is waited for.
+        self.fetch("PRAGMA busy_timeout = 0", ())
+        try:
+            busy, _, _ = self.fetch("PRAGMA wal_checkpoint(TRUNCATE)", ())[0]
+        finally:
+            self.fetch(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}", ())
+        return not busy
+
     def close(self) -> None:
-        """Close every connection that this thread and the pool hold."""
+        """Close every connection that this thread and the pool hold; nothing works afterwards."""
+        self._closed = True
         self._local = threading.local()
         if self._write_connection is not None:
             self._write_connection.close()
             self._write_connection = None
         self._engine.dispose()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InvalidInput("the vault was closed: open it again")
 
     def _upgrade(self) -> None:
         # Alembic is slow to import and needed once in a vault's life and after an upgrade.

@@ -2,20 +2,23 @@
 
 An erasure is one transaction: the slots of all versions are zeroed and their paths re-keyed, bodies
 and notes go, the subject's row goes with its last record, the erasure entry becomes pending. Then
-the stored bytes are read back through nothing that was cached. From the moment that `erase`
-returns, the live system cannot decrypt the record. Copies of the database that were made before
-can, for whoever also has the root key of their generation: this module does not claim more.
+the write-ahead log is folded into the database and emptied, so that neither file keeps a former
+copy, and the stored bytes are read back through nothing that was cached. From the moment that
+`erase` returns, the live system cannot decrypt the record. Copies of the database that were made
+before can, for whoever also has the root key of their generation: this module does not claim more.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ledger.entry import encode_erasure
+from ledger.errors import LedgerError
 from ledger.log import append_pending
 from ledger.pointer import parse_pointer
-from policy import Decision, ErasureFacts, Ground, Outcome, decide, retention_rule
+from policy import Decision, ErasureFacts, Ground, Outcome, decide
 from vault import keynode
 from vault.checkpointing import integrate_pending
 from vault.cipher import NONCE_BYTES, Sealed
@@ -39,6 +42,9 @@ class Erasure:
         versions: how many versions went.
         erased_at: Unix seconds, UTC.
         generation: of the root key under which the keys were destroyed.
+        files_clean: whether the database's files hold no former copy any more; False while a
+            reader elsewhere keeps an older state open. They are then cleaned by the next erasure
+            or when the last process closes the vault.
     """
 
     pointer: str
@@ -46,18 +52,21 @@ class Erasure:
     versions: int
     erased_at: int
     generation: int
+    files_clean: bool
 
 
-def decide_erasure(core: Core, pointer_text: str, ground: Ground) -> Decision:
+def decide_erasure(core: Core, pointer_text: str, ground: Ground, caller: Caller) -> Decision:
     """Return what a request to erase a record would be answered today; changes nothing.
 
     Raises:
         NotFound: no record has this pointer.
+        PurposeRefused: its category does not allow the purpose.
         Damaged: the row on which the decision would rest was changed.
     """
     pointer = parse_pointer(pointer_text)
     with core.database.read() as connection:
         record = load_record(connection, pointer)
+        core.require_allowed(record.category, caller.purpose)
         if record.erased_act is None:
             core.record_keys(connection, record, core.read_key(connection))
     return _decide(core, record, ground)
@@ -69,29 +78,34 @@ def erase(core: Core, pointer_text: str, ground: Ground, caller: Caller) -> Eras
     Raises:
         Erased: it was erased before (D2); carries the index of the erasure entry.
         Refused: it may not be erased; carries the decision. Nothing was changed.
+        PurposeRefused: its category does not allow the purpose.
         Incomplete: the destruction could not be confirmed afterwards (ER2).
     """
     pointer = parse_pointer(pointer_text)
+    try:
+        return _erase_living(core, pointer, ground, caller)
+    except Erased:
+        raise _erased_before(core, pointer, ground) from None
+
+
+def _erase_living(core: Core, pointer: bytes, ground: Ground, caller: Caller) -> Erasure:
     erased_at = core.clock.now()
-    with core.database.read() as connection:
-        erased_before = load_record(connection, pointer).erased_act is not None
-    if erased_before:
-        raise _erased_before(core, pointer, ground)
     with core.change() as change:
         record = load_record(change.connection, pointer)
         if record.erased_act is not None:
             raise erased_error(change.connection, record)
+        core.require_allowed(record.category, caller.purpose)
         core.record_keys(change.connection, record, change.edit.key)
         decision = _decide(core, record, ground)
         if decision.outcome is not Outcome.ALLOWED:
             raise Refused(record.name, decision)
-        core.require_allowed(record.category, caller.purpose)
         versions = load_versions(change.connection, record.id)
         act_id = change.act(caller, Action.ERASE, erased_at)
         _destroy(change, record, versions, ground, act_id)
+    files_clean = core.database.clean_files()
     _confirm(core, record, versions)
     generation = change.edit.state.generation
-    return Erasure(record.name, decision, len(versions), erased_at, generation)
+    return Erasure(record.name, decision, len(versions), erased_at, generation, files_clean)
 
 
 def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> None:
@@ -112,6 +126,7 @@ def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> No
         record = load_record(change.connection, pointer)
         if record.erased_act is not None:
             raise erased_error(change.connection, record)
+        core.require_allowed(record.category, caller.purpose)
         keys = core.record_keys(change.connection, record, change.edit.key)
         sealed = core.cipher.seal(
             keys, pointer, record.current, encoded, os.urandom(NONCE_BYTES), Sealed.NOTE
@@ -132,16 +147,17 @@ def _decide(core: Core, record: RecordRow, ground: Ground) -> Decision:
     if record.erased_act is not None:
         facts = ErasureFacts(ground, today, True, False, None, None)
     else:
-        record_date, brondatum = record.dates()
-        category = core.config.category(record.category or "")
-        rule = retention_rule(category, record_date)
+        # The duty under which the record was stored, not what the configuration says by now.
+        rule, brondatum = record.duty()
         facts = ErasureFacts(ground, today, False, bool(record.on_hold), rule, brondatum)
     return decide(facts)
 
 
 def _erased_before(core: Core, pointer: bytes, ground: Ground) -> Erased:
     """Answer D2 with the index of the erasure entry, making it a leaf if it still waits."""
-    integrate_pending(core)
+    # A signer that refuses this database is no reason to withhold the answer: the index then waits.
+    with suppress(LedgerError):
+        integrate_pending(core)
     with core.database.read() as connection:
         record = load_record(connection, pointer)
         error = erased_error(connection, record)
@@ -159,9 +175,9 @@ def _destroy(
     )
     connection.exec_driver_sql("DELETE FROM vault_hold WHERE record_id = ?", (record.id,))
     connection.exec_driver_sql(
-        "UPDATE vault_record SET category = NULL, record_date = NULL, brondatum = NULL,"
-        " subject_id = NULL, import_id = NULL, on_hold = 0, row_tag = NULL, ground = ?,"
-        " erased_act = ? WHERE id = ?",
+        "UPDATE vault_record SET category = NULL, retention = NULL, record_date = NULL,"
+        " brondatum = NULL, subject_id = NULL, import_slot = NULL, on_hold = 0, row_tag = NULL,"
+        " ground = ?, erased_act = ? WHERE id = ?",
         (ground, act_id, record.id),
     )
     if record.subject_id is not None:
@@ -170,20 +186,17 @@ def _destroy(
         ).scalar()
         if others is None:
             change.subjects.forget(change.edit, record.subject_id)
-    if record.import_id is not None:
-        _forget_import(change, record.import_id)
+    if record.import_slot is not None:
+        _forget_import(change, record.import_slot)
     append_pending(connection, [encode_erasure(bytes(record.pointer), record.current)])
 
 
-def _forget_import(change: Change, import_id: int) -> None:
+def _forget_import(change: Change, slot: int) -> None:
     # The run's tag could confirm a guess at the whole file, so it dies with the first of its
-    # records.
-    slot = change.connection.exec_driver_sql(
-        "SELECT slot FROM vault_import WHERE id = ?", (import_id,)
-    ).scalar()
-    if slot is not None:
+    # records; the others keep the slot's number, which names nothing any more.
+    gone = change.connection.exec_driver_sql("DELETE FROM vault_import WHERE slot = ?", (slot,))
+    if gone.rowcount:
         change.edit.erase([slot])
-        change.connection.exec_driver_sql("DELETE FROM vault_import WHERE id = ?", (import_id,))
 
 
 def _confirm(core: Core, record: RecordRow, versions: list[VersionRow]) -> None:
@@ -191,7 +204,9 @@ def _confirm(core: Core, record: RecordRow, versions: list[VersionRow]) -> None:
     tree = KeyTree(core.keyring.root)
     with core.database.read() as connection:
         state = tree.state(connection)
-        left = [version.number for version in load_versions(connection, record.id) if version.body]
+        left = [
+            version.number for version in load_versions(connection, record.id) if version.has_body
+        ]
         for version in versions:
             leaf = tree.node(connection, state, (0, version.slot >> 8))
             position = version.slot & 255

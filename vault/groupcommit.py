@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vault.errors import Busy
+
 Item = TypeVar("Item")
 
 
@@ -22,7 +24,7 @@ class _Ticket(Generic[Item]):
     item: Item
     woken: threading.Event | None = None
     done: bool = False
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 class GroupCommit(Generic[Item]):
@@ -46,6 +48,7 @@ class GroupCommit(Generic[Item]):
 
         Raises:
             Exception: what `write` raised for the group in which the item was.
+            Busy: whoever wrote the group was interrupted, so nobody knows whether it is durable.
         """
         ticket = _Ticket(item)
         with self._lock:
@@ -53,39 +56,44 @@ class GroupCommit(Generic[Item]):
             if self._writing:
                 ticket.woken = threading.Event()
             self._writing = True
-        if ticket.woken is not None:
-            try:
+        try:
+            if ticket.woken is not None:
                 ticket.woken.wait()
-            except BaseException:
-                self._leave(ticket)
-                raise
-        if not ticket.done:
-            self._write_all_waiting()
+            if not ticket.done:
+                self._write_all_waiting()
+        except BaseException:
+            self._leave(ticket)
+            raise
         if ticket.error is not None:
             raise ticket.error
 
     def _write_all_waiting(self) -> None:
-        with self._lock:
-            group, self._waiting = self._waiting, []
+        """Write as the one whose turn it is, and pass the turn on whatever happens."""
+        group: list[_Ticket[Item]] = []
+        error: Exception | None = Busy("the writing was interrupted: look whether it is stored")
         try:
+            with self._lock:
+                group, self._waiting = self._waiting, []
             self._write([ticket.item for ticket in group])
-        except BaseException as error:  # each owner raises it, the one who writes included
+            error = None
+        except Exception as caught:
+            error = caught
+        finally:
             for ticket in group:
                 ticket.error = error
-        for ticket in group:
-            ticket.done = True
-            if ticket.woken is not None:
-                ticket.woken.set()
-        with self._lock:
-            self._pass_turn()
+                ticket.done = True
+                if ticket.woken is not None:
+                    ticket.woken.set()
+            with self._lock:
+                self._pass_turn()
 
     def _leave(self, ticket: _Ticket[Item]) -> None:
-        """Take back an item whose owner was interrupted, unless somebody is writing it already."""
+        """Take back an item whose owner was interrupted, unless it was written already."""
         with self._lock:
             if ticket in self._waiting:
-                had_turn = ticket is self._waiting[0] and not ticket.done
+                had_turn = ticket.woken is None or ticket.woken.is_set()
                 self._waiting.remove(ticket)
-                if had_turn and ticket.woken is not None and ticket.woken.is_set():
+                if had_turn:
                     self._pass_turn()
 
     def _pass_turn(self) -> None:

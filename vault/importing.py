@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vault.core import Caller, Change, Core
@@ -29,6 +29,7 @@ from vault.writing import put_batches
 
 # Told how many lines are done of how many in all; 0 in all means that lines are being checked.
 OnProgress = Callable[[int, int], None]
+_KEPT_BAD_LINES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,25 @@ class ImportOrder:
         return "\0".join(parts).encode()
 
 
+@dataclass(slots=True)
+class BadList:
+    """Bad lines: all are counted, and the first are kept, whatever a file holds.
+
+    Attributes:
+        count: how many there are.
+        first: the first thousand.
+    """
+
+    count: int = 0
+    first: list[BadLine] = field(default_factory=list)
+
+    def add(self, line: BadLine) -> None:
+        """Count a line."""
+        self.count += 1
+        if len(self.first) < _KEPT_BAD_LINES:
+            self.first.append(line)
+
+
 @dataclass(frozen=True, slots=True)
 class ImportReport:
     """What an import did.
@@ -75,19 +95,19 @@ class ImportReport:
 
     records: int
     already: int
-    bad: tuple[BadLine, ...]
+    bad: BadList
 
 
 class BadLines(InvalidInput):
     """Lines that are no records; nothing was stored.
 
     Attributes:
-        bad: each bad line and why.
+        bad: which lines and why.
     """
 
-    def __init__(self, path: Path, bad: list[BadLine]) -> None:
-        shown = ", ".join(f"line {line.number} {line.reason}" for line in bad[:5])
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    def __init__(self, path: Path, bad: BadList) -> None:
+        shown = ", ".join(f"line {line.number} {line.reason}" for line in bad.first[:5])
+        more = f" and {bad.count - 5} more" if bad.count > 5 else ""
         super().__init__(
             f"{path}: {shown}{more}; nothing was imported: mend the file or use --skip-bad"
         )
@@ -115,21 +135,21 @@ def run_import(
     ):
         stored += len(batch)
         tell(run.lines_done, lines)
-    return ImportReport(stored, already, tuple(bad))
+    return ImportReport(stored, already, bad)
 
 
-def _check(order: ImportOrder, field: SubjectField, tell: OnProgress) -> tuple[int, list[BadLine]]:
-    bad: list[BadLine] = []
+def _check(order: ImportOrder, field: SubjectField, tell: OnProgress) -> tuple[int, BadList]:
+    bad = BadList()
     number = 0
     for line in read_lines(order.path, field):
         number = line.number
         if isinstance(line, BadLine):
-            bad.append(line)
+            bad.add(line)
         if number % 1_000 == 0:
             tell(number, 0)
     if number == 0:
         raise InvalidInput(f"{order.path} has no lines")
-    if bad and not order.skip_bad:
+    if bad.count and not order.skip_bad:
         raise BadLines(order.path, bad)
     return number, bad
 
@@ -143,17 +163,17 @@ class _Run:
     """One import and how far it came, in the database and in memory."""
 
     def __init__(self, core: Core, identity: bytes) -> None:
-        self._identity = identity
+        self._slotentity = identity
         self._last_line = 0
         with core.database.read() as connection:
             read_key = core.read_key(connection)
             found: tuple[int | None, int] = (None, 0)
-            for run_id, slot, tag, lines_done in connection.exec_driver_sql(
-                "SELECT id, slot, tag, lines_done FROM vault_import"
+            for slot, tag, lines_done in connection.exec_driver_sql(
+                "SELECT slot, tag, lines_done FROM vault_import"
             ):
                 if hmac.compare_digest(self._tag(read_key(slot)), bytes(tag)):
-                    found = (run_id, lines_done)
-        self._id, self.lines_done = found
+                    found = (slot, lines_done)
+        self._slot, self.lines_done = found
 
     def records(self, order: ImportOrder, field: SubjectField) -> Iterator[NewRecord]:
         """Yield the records behind the lines that are done."""
@@ -164,15 +184,18 @@ class _Run:
                 self._last_line = line.number
                 yield NewRecord(line.payload, line.subject, order.brondatum, order.record_date)
             elif not order.skip_bad:
-                raise BadLines(order.path, [line])
+                raise InvalidInput(
+                    f"{order.path} was changed while it was imported: stored up to line"
+                    f" {self.lines_done}; import what follows as a file of its own"
+                )
 
     def note(self, change: Change) -> int:
-        """Note in the batch's own transaction how far the import is, and return its id."""
-        if self._id is None:
-            self._id = self._begin(change)
+        """Note in the batch's own transaction how far the import is, and return its slot."""
+        if self._slot is None:
+            self._slot = self._begin(change)
         moved = change.connection.exec_driver_sql(
-            "UPDATE vault_import SET lines_done = ? WHERE id = ? AND lines_done = ?",
-            (self._last_line, self._id, self.lines_done),
+            "UPDATE vault_import SET lines_done = ? WHERE slot = ? AND lines_done = ?",
+            (self._last_line, self._slot, self.lines_done),
         )
         if moved.rowcount != 1:
             raise Busy(
@@ -180,18 +203,19 @@ class _Run:
                 " it, or one of its records was erased meanwhile"
             )
         self.lines_done = self._last_line
-        return self._id
+        return self._slot
 
     def _begin(self, change: Change) -> int:
         for slot, tag in change.connection.exec_driver_sql("SELECT slot, tag FROM vault_import"):
             if hmac.compare_digest(self._tag(change.edit.key(slot)), bytes(tag)):
                 raise Busy("another process is importing this file")
         key = os.urandom(KEY_BYTES)
-        inserted = change.connection.exec_driver_sql(
+        slot = change.edit.add([key])
+        change.connection.exec_driver_sql(
             "INSERT INTO vault_import (slot, tag, lines_done) VALUES (?, ?, 0)",
-            (change.edit.add([key]), self._tag(key)),
+            (slot, self._tag(key)),
         )
-        return int(inserted.lastrowid)
+        return slot
 
     def _tag(self, key: bytes) -> bytes:
-        return hmac.digest(key, self._identity, "sha256")
+        return hmac.digest(key, self._slotentity, "sha256")

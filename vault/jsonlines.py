@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,8 +27,8 @@ class GoodLine:
     """A line that is a record."""
 
     number: int
-    payload: bytes
-    subject: str
+    payload: bytes = field(repr=False)
+    subject: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,11 +61,22 @@ def put_keys(node: bytearray, position: int, keys: bytes) -> None:
         node: changed in place.
         position: of the first slot.
         keys: a multiple of 32 bytes; must not reach past the node.
+
+    Raises:
+        Damaged: a slot is not free: what says where free slots begin was changed.
     """
     count = len(keys) // KEY_BYTES
     start = FANOUT + position * KEY_BYTES
+    if any(node[position : position + count]):
+        raise Damaged("the key tree hands out a slot that is in use")
     node[position : position + count] = bytes([SlotState.LIVE]) * count
     node[start : start + len(keys)] = keys
+
+
+def replace_key(node: bytearray, position: int, key: bytes) -> None:
+    """Put a fresh key of 32 bytes in place of a live one."""
+    start = FANOUT + position * KEY_BYTES
+    node[start : start + KEY_BYTES] = key
 
 
 def zero_slot(node: bytearray, position: int) -> None:

@@ -170,6 +170,8 @@ class KeyTree:
         """Take over what an edit wrote, once its transaction is committed."""
         with self._lock:
             if edit.written and self._label == edit.state.label:
+                if len(self._cache) + len(edit.nodes) > _CACHED_NODES:
+                    self._cache.clear()
                 self._cache.update({name: bytes(node) for name, node in edit.nodes.items()})
                 self._label = (edit.state.generation, edit.state.sequence + 1)
 
@@ -292,8 +294,7 @@ class TreeEdit:
         # From the leaves up, since a node's fresh key changes its parent.
         for level, number in sorted(self._rekeyed):
             parent = self._open((level + 1, number >> 8))
-            keynode.put_keys(parent, number & 255, os.urandom(KEY_BYTES))
-            self._open((level, number))
+            keynode.replace_key(parent, number & 255, os.urandom(KEY_BYTES))
 
     def _sealed(self, level: int, number: int) -> bytes:
         if level == ROOT_LEVEL:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ledger.entry import encode_version
@@ -35,8 +35,8 @@ class NewRecord:
         record_date: the day on which it was made or received; None means today (ST2).
     """
 
-    payload: bytes
-    subject: str
+    payload: bytes = field(repr=False)
+    subject: str = field(repr=False)
     brondatum: dt.date | None = None
     record_date: dt.date | None = None
 
@@ -51,6 +51,7 @@ class PreparedRecord(NamedTuple):
     entry: bytes
     subject: bytes
     category: str
+    retention: str | None
     record_date: str
     brondatum: str | None
 
@@ -69,8 +70,7 @@ class Preparer:
     def __init__(self, core: Core, category: RecordCategory) -> None:
         self._core = core
         self._category = category
-        self._today = core.clock.today()
-        self._lawful_dates: set[tuple[dt.date, dt.date | None]] = set()
+        self._duties: dict[tuple[dt.date, dt.date | None], str | None] = {}
 
     def prepare(self, batch: Sequence[NewRecord]) -> list[PreparedRecord]:
         """Return the prepared records of a batch.
@@ -81,19 +81,19 @@ class Preparer:
         """
         # One read of the operating system's randomness for the batch; it is used up here.
         randomness = os.urandom(_RANDOM_BYTES * len(batch))
+        today = self._core.clock.today()
         return [
-            self._prepare(record, randomness[start : start + _RANDOM_BYTES])
+            self._prepare(record, today, randomness[start : start + _RANDOM_BYTES])
             for record, start in zip(batch, range(0, len(randomness), _RANDOM_BYTES), strict=True)
         ]
 
-    def _prepare(self, record: NewRecord, randomness: bytes) -> PreparedRecord:
+    def _prepare(self, record: NewRecord, today: dt.date, randomness: bytes) -> PreparedRecord:
         payload = record.payload
         check_payload(payload)
-        record_date = record.record_date or self._today
+        record_date = record.record_date or today
         dates = (record_date, record.brondatum)
-        if dates not in self._lawful_dates:
-            _check_dates(self._category, *dates)
-            self._lawful_dates.add(dates)
+        if dates not in self._duties:
+            self._duties[dates] = _duty(self._category, *dates)
         pointer = randomness[:POINTER_BYTES]
         slot_key = randomness[POINTER_BYTES:-NONCE_BYTES]
         keys = derive_record_keys(slot_key)
@@ -107,6 +107,7 @@ class Preparer:
             encode_version(pointer, 1, commitment),
             encode_subject(record.subject),
             self._category.name,
+            self._duties[dates],
             record_date.isoformat(),
             record.brondatum.isoformat() if record.brondatum else None,
         )
@@ -118,13 +119,18 @@ def check_payload(payload: bytes) -> None:
         raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes; this one has more")
 
 
-def _check_dates(category: RecordCategory, record_date: dt.date, brondatum: dt.date | None) -> None:
-    """Refuse what no decision could be made about later (ST1, ST2, ST3)."""
+def _duty(category: RecordCategory, record_date: dt.date, brondatum: dt.date | None) -> str | None:
+    """Return the rule by which a record must be kept, as it is stored (ST1, ST2, ST3).
+
+    Refuses what no decision could be made about later.
+    """
     if isinstance(record_date, dt.datetime) or isinstance(brondatum, dt.datetime):
         raise InvalidInput("record_date and brondatum are days, without a time")
     rule = retention_rule(category, record_date)
+    if rule is None:
+        return None
     try:
-        if rule is not None:
-            archiefactiedatum(brondatum, rule.result)
+        archiefactiedatum(brondatum, rule.result)
     except InvalidPolicy as error:
         raise InvalidInput(f"brondatum: {error}") from None
+    return str(rule)

@@ -7,17 +7,19 @@ from anchor.evidence import Evidence, Group, Opening
 from anchor.local import LocalTarget
 from anchor.receipt import LocalReceipt, key_name
 from anchor.statement import AnchorStatement
+from anchor.steps import Verdict
 from anchor.target import Target
 from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
-from ledger import merkle
+from anchor.verify import verify
 from ledger.checkpoint import Checkpoint
+from ledger.driver import run
 from ledger.entry import parse_entry
 from ledger.log import Log
 from ledger.note import VerifierKey
 from ledger.pointer import parse_pointer
 from ledger.tlogproof import LogProof
 from vault import checkpointing
-from vault.cipher import RecordKeys, derive_record_keys
+from vault.cipher import derive_record_keys
 from vault.core import Caller, Core
 from vault.errors import Damaged, NotFound
 from vault.reading import erased_error, version_leaves
@@ -58,10 +60,12 @@ def prove(
     Raises:
         NotFound: no such record or version.
         Erased: the payload is to be disclosed but was erased.
+        RolledBack: the database is an older copy, of which nothing is proven.
     """
     pointer = parse_pointer(pointer_text)
     with core.database.read() as connection:
         record = load_record(connection, pointer)
+        core.require_allowed(record.category, caller.purpose)
         number = record.current if version is None else version
         if not 1 <= number <= record.current:
             raise NotFound(f"record {record.name} has no version {number}")
@@ -72,12 +76,19 @@ def prove(
     opening = _disclose(core, record, number, caller) if disclose else None
     with core.database.read() as connection:
         log = Log(connection, core.tiles)
+        core.signer.memory.require_present(log.head())
         leaf = version_leaves(log, pointer)[number]
         entry = log.entry(leaf)
-        return Evidence(parse_entry(entry), (_group(core, log, leaf, entry),), opening)
+        evidence = Evidence(parse_entry(entry), (_group(core, log, leaf),), opening)
+    # Evidence that would not verify must never leave the house.
+    report = verify(evidence, trust_file(core))
+    if report.verdict is Verdict.FAILED:
+        core.tiles.clear()
+        raise Damaged(f"what is stored of record {record.name} proves nothing: {report.sentence}")
+    return evidence
 
 
-def _group(core: Core, log: Log, leaf: int, entry: bytes) -> Group:
+def _group(core: Core, log: Log, leaf: int) -> Group:
     """Return the proof against the oldest anchored checkpoint, or the newest if there is none."""
     anchored = job.anchored_statement(log.connection, leaf)
     if anchored is not None:
@@ -89,12 +100,8 @@ def _group(core: Core, log: Log, leaf: int, entry: bytes) -> Group:
             raise Damaged("the ledger has no checkpoint, though one was signed")
         statement, receipts = AnchorStatement.of(latest, [core.signer.verifier]), ()
     note = statement.note
-    checkpoint = Checkpoint.parse(note.text)
-    proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, checkpoint.size)), note)
-    # Evidence that would not verify must never leave the house.
-    merkle.verify_inclusion(
-        merkle.leaf_hash(entry), leaf, checkpoint.size, proof.hashes, checkpoint.root
-    )
+    size = Checkpoint.parse(note.text).size
+    proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note)
     return Group(proof, statement, receipts)
 
 
@@ -104,12 +111,17 @@ def _disclose(core: Core, record: RecordRow, number: int, caller: Caller) -> Ope
         if record.erased_act is not None:
             raise erased_error(change.connection, record)
         core.require_allowed(record.category, caller.purpose)
-        slot, body = change.connection.exec_driver_sql(
+        # Checks the row, so that a changed category cannot open what its purpose may not see.
+        core.record_keys(change.connection, record, change.edit.key)
+        found = run(
+            change.connection,
             "SELECT slot, body FROM vault_version WHERE record_id = ? AND number = ?",
             (record.id, number),
-        ).one()
-        keys: RecordKeys = derive_record_keys(change.edit.key(slot))
-        payload = core.cipher.open(keys, bytes(record.pointer), number, body)
+        ).fetchone()
+        if found is None or found[1] is None:
+            raise Damaged(f"record {record.name} is live but its version {number} is missing")
+        keys = derive_record_keys(change.edit.key(found[0]))
+        payload = core.cipher.open(keys, bytes(record.pointer), number, found[1])
         act_id = change.act(caller, Action.DISCLOSE, core.clock.now())
         change.connection.exec_driver_sql(
             "INSERT INTO vault_disclosure (record_id, version, act_id) VALUES (?, ?, ?)",

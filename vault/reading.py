@@ -103,21 +103,27 @@ def history(core: Core, pointer_text: str, caller: Caller) -> list[VersionInfo]:
             at, actor, purpose = connection.exec_driver_sql(
                 "SELECT at, actor, purpose FROM vault_act WHERE id = ?", (version.act_id,)
             ).one()
-            erased = version.body is None
+            erased = not version.has_body
             leaf = leaves.get(version.number)
             found.append(VersionInfo(version.number, at, actor, purpose, erased, leaf))
     return found
 
 
-def find(core: Core, subject: str) -> list[str]:
-    """Return the pointers of all living records about a subject, oldest first."""
+def find(core: Core, subject: str, caller: Caller) -> list[str]:
+    """Return the pointers of the living records about a subject, oldest first.
+
+    Records of categories that do not allow the purpose are left out (PU1).
+    """
     encoded = encode_subject(subject)
+    allowed = core.allowed_categories(caller.purpose)
     with core.database.read() as connection:
-        subject_id = core.subject_index(connection, core.read_key(connection)).find(encoded)
+        state = core.tree.state(connection)
+        index = core.subject_index(connection, state, core.read_key(connection, state))
         rows = connection.exec_driver_sql(
-            "SELECT pointer FROM vault_record WHERE subject_id = ? ORDER BY id", (subject_id,)
+            "SELECT pointer, category FROM vault_record WHERE subject_id = ? ORDER BY id",
+            (index.find(encoded),),
         )
-        return [format_pointer(bytes(row[0])) for row in rows]
+        return [format_pointer(bytes(pointer)) for pointer, name in rows if name in allowed]
 
 
 def version_leaves(log: Log, pointer: bytes) -> dict[int, int]:

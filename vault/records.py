@@ -3,10 +3,11 @@
 The statement of a row, over which the row tag is made (vault/cipher.py), is
 
     pointer, 16 bytes || number of the newest version, 4 || subject row, 8 || hold, 1
-    || category || 0x00 || record date || 0x00 || brondatum
+    || category || 0x00 || retention rule || 0x00 || record date || 0x00 || brondatum
 
-with integers big-endian, texts in UTF-8, and dates as ISO 8601, empty where unknown. None of the
-texts can hold a zero byte.
+with integers big-endian, texts in UTF-8, and dates as ISO 8601, empty where unknown. The retention
+rule is the one that held when the record was stored (ST1), such as "2020 8.1.7 eigenschap", and
+empty where there is no duty to keep. None of the texts can hold a zero byte.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from sqlalchemy import Connection
 
 from ledger.driver import run, run_many
 from ledger.pointer import format_pointer
+from policy import InvalidPolicy, RetentionRule
 from vault.cipher import RecordKeys, row_tag, row_tag_matches
 from vault.errors import Damaged, NotFound
 
 # One column list for every way to read a record, in the order of `RecordRow`.
 COLUMNS = (
-    "r.id, r.pointer, r.category, r.current, r.record_date, r.brondatum, r.subject_id,"
-    " r.import_id, r.on_hold, r.row_tag, r.erased_act"
+    "r.id, r.pointer, r.category, r.retention, r.current, r.record_date, r.brondatum, r.subject_id,"
+    " r.import_slot, r.on_hold, r.row_tag, r.erased_act"
 )
 
 
@@ -50,11 +52,12 @@ class RecordRow(NamedTuple):
     id: int
     pointer: bytes
     category: str | None
+    retention: str | None
     current: int
     record_date: str | None
     brondatum: str | None
     subject_id: int | None
-    import_id: int | None
+    import_slot: int | None
     on_hold: int
     row_tag: bytes | None
     erased_act: int | None
@@ -72,6 +75,7 @@ class RecordRow(NamedTuple):
             self.subject_id or 0,
             bool(self.on_hold),
             self.category or "",
+            self.retention or "",
             self.record_date or "",
             self.brondatum or "",
         )
@@ -90,29 +94,25 @@ class RecordRow(NamedTuple):
             pass
         raise Damaged(f"the row of record {self.name} was changed outside the vault")
 
-    def dates(self) -> tuple[dt.date, dt.date | None]:
-        """Return record date and brondatum."""
+    def duty(self) -> tuple[RetentionRule | None, dt.date | None]:
+        """Return the duty to keep the record and the brondatum; None where there is none."""
         try:
             return (
-                dt.date.fromisoformat(self.record_date or ""),
+                RetentionRule.parse(self.retention) if self.retention else None,
                 dt.date.fromisoformat(self.brondatum) if self.brondatum else None,
             )
-        except ValueError:
-            raise Damaged(f"the row of record {self.name} has an unreadable date") from None
+        except (ValueError, InvalidPolicy):
+            raise Damaged(f"the row of record {self.name} has no readable duty") from None
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """One version of a record; `body` is None once it was erased."""
+    """One version of a record, without its blob, which may be large."""
 
-    id: int
-    record_id: int
     number: int
     slot: int
-    birth_generation: int
-    erased_generation: int | None
     act_id: int
-    body: bytes | None
+    has_body: bool
 
 
 def row_statement(
@@ -121,12 +121,13 @@ def row_statement(
     subject_id: int,
     on_hold: bool,
     category: str,
+    retention: str,
     record_date: str,
     brondatum: str,
 ) -> bytes:
     """Return what a row tag is made over, without building a `RecordRow`: the hot path."""
     head = _STATEMENT_HEAD.pack(pointer, current, subject_id, on_hold)
-    return head + f"{category}\0{record_date}\0{brondatum}".encode()
+    return head + f"{category}\0{retention}\0{record_date}\0{brondatum}".encode()
 
 
 def load_record(connection: Connection, pointer: bytes) -> RecordRow:
@@ -149,19 +150,22 @@ def load_versions(connection: Connection, record_id: int) -> list[VersionRow]:
     """Return the versions of a record, oldest first."""
     rows = run(
         connection,
-        "SELECT id, record_id, number, slot, birth_generation, erased_generation, act_id, body"
-        " FROM vault_version WHERE record_id = ? ORDER BY number",
+        "SELECT number, slot, act_id, body IS NOT NULL FROM vault_version"
+        " WHERE record_id = ? ORDER BY number",
         (record_id,),
     )
-    return [VersionRow(*row) for row in rows]
+    return [
+        VersionRow(number, slot, act_id, bool(has_body)) for number, slot, act_id, has_body in rows
+    ]
 
 
 def insert_records(connection: Connection, rows: list[tuple[object, ...]]) -> None:
-    """Insert rows of (id, pointer, category, record date, brondatum, subject, import, tag)."""
+    """Insert (id, pointer, category, retention, record date, brondatum, subject, import, tag)."""
     run_many(
         connection,
-        "INSERT INTO vault_record (id, pointer, category, current, record_date, brondatum,"
-        " subject_id, import_id, on_hold, row_tag) VALUES (?, ?, ?, 1, ?, ?, ?, ?, 0, ?)",
+        "INSERT INTO vault_record (id, pointer, category, retention, current, record_date,"
+        " brondatum, subject_id, import_slot, on_hold, row_tag)"
+        " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, 0, ?)",
         rows,
     )
 

@@ -23,6 +23,7 @@ from anchor.evidence import Evidence
 from anchor.job import Anchored, TargetStatus
 from anchor.trust import TrustFile
 from ledger import log as ledger_log
+from ledger.files import flush_folder
 from ledger.log import Log
 from ledger.note import Note, is_key_name
 from ledger.pointer import format_pointer
@@ -39,10 +40,12 @@ from vault.errors import ConfigurationError, InvalidInput
 from vault.groupcommit import GroupCommit
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
 from vault.keyfile import encode_passphrase
-from vault.keyring import SIGNER_FOLDER, Keyring
+from vault.keyring import ROOT_KEY, SIGNER_FOLDER, Keyring
 from vault.keytree import KeyTree
 from vault.preparing import NewRecord, PreparedRecord, Preparer
 from vault.reading import VersionInfo
+
+MAX_ORIGIN_BYTES = 200
 
 
 class Vault:
@@ -73,13 +76,16 @@ class Vault:
         folder = Path(folder)
         origin = origin or f"datakluis.example/{format_pointer(os.urandom(16))}"
         encode_passphrase(passphrase)
-        if not is_key_name(origin):
-            raise InvalidInput(f"origin {origin!r} has a space or a plus, or is empty")
+        if not is_key_name(origin) or len(origin.encode()) > MAX_ORIGIN_BYTES:
+            raise InvalidInput(
+                f"an origin is 1 to {MAX_ORIGIN_BYTES} bytes without spaces and plus signs"
+            )
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if any(folder.iterdir()):
                 raise ConfigurationError(
-                    f"{folder} is not empty: a vault needs a folder of its own"
+                    f"{folder} is not empty: a vault needs a folder of its own; remove what an"
+                    " interrupted init has left there"
                 )
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise ConfigurationError(f"{folder} cannot be made: {error.strerror}") from None
@@ -92,7 +98,12 @@ class Vault:
         Signer(origin, keyring.log, folder / SIGNER_FOLDER).begin(head.checkpoint())
         # The configuration comes last: without it, the folder is not yet a vault.
         template = resources.files("vault").joinpath("template.toml").read_text(encoding="utf-8")
-        (folder / FILE_NAME).write_text(template, encoding="utf-8")
+        with (folder / FILE_NAME).open("w", encoding="utf-8") as file:
+            file.write(template)
+            file.flush()
+            os.fsync(file.fileno())
+        for made in (folder / ROOT_KEY.parent, folder / SIGNER_FOLDER, folder, folder.parent):
+            flush_folder(made)
         config = load_config(folder)
         return cls(Core(folder, config, database, keyring, config.actor, SystemClock()))
 
@@ -270,14 +281,15 @@ class Vault:
     def find(
         self, subject: str, *, actor: str | None = None, purpose: str | None = None
     ) -> list[str]:
-        """Return the pointers of all living records about a subject, oldest first.
+        """Return the pointers of the living records about a subject, oldest first.
+
+        Records of categories that do not allow the purpose are left out.
 
         Raises:
             InvalidInput: no subject can be called so.
             PurposeRefused: the purpose is not registered.
         """
-        self._core.caller(actor, purpose)
-        return reading.find(self._core, subject)
+        return reading.find(self._core, subject, self._core.caller(actor, purpose))
 
     def rectify(
         self,
@@ -307,10 +319,10 @@ class Vault:
 
         Raises:
             NotFound: no record has this pointer.
-            PurposeRefused: the purpose is not registered.
+            PurposeRefused: its category does not allow the purpose.
         """
-        self._core.caller(actor, purpose)
-        return erasing.decide_erasure(self._core, pointer, ground)
+        caller = self._core.caller(actor, purpose)
+        return erasing.decide_erasure(self._core, pointer, ground, caller)
 
     def erase(
         self,
@@ -327,6 +339,7 @@ class Vault:
             Erased: it was erased before (D2); carries the index of the erasure entry.
             Refused: it may not be erased; carries the decision with its article. Nothing was
                 changed.
+            PurposeRefused: its category does not allow the purpose.
             Incomplete: the destruction could not be confirmed (ER2).
         """
         return erasing.erase(self._core, pointer, ground, self._core.caller(actor, purpose))
@@ -350,7 +363,7 @@ class Vault:
         """Place a legal hold, which no erasure passes (D3). Releasing it takes two persons (RS4).
 
         Raises:
-            NotFound, Erased, InvalidInput: nothing was changed.
+            NotFound, Erased, InvalidInput, PurposeRefused: nothing was changed.
         """
         erasing.place_hold(self._core, pointer, reason, self._core.caller(actor, purpose))
 
@@ -393,6 +406,7 @@ class Vault:
         Raises:
             NotFound: no such record or version.
             Erased: the payload is to be disclosed but was erased.
+            PurposeRefused: its category does not allow the purpose.
         """
         caller = self._core.caller(actor, purpose)
         return proving.prove(self._core, pointer, caller, version, disclose=disclose)

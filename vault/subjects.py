@@ -1,6 +1,7 @@
 """The subject index: finds all records of a person without storing who that is (PR2, PR5).
 
-Subjects are spread over N buckets, at least 64 expected in each, and 128 on average:
+Subjects are spread over N buckets, 128 on average and at least 64
+expected in each once there are so many:
 
     h = first 8 bytes of SHA-256(subject in UTF-8), big-endian
     bucket = h mod 2^k if that is below N, else h mod 2^(k-1), where 2^(k-1) < N <= 2^k
@@ -12,7 +13,7 @@ bucket has a key of 32 bytes in a slot of the key tree, from which
     K_tag || K_seal = HKDF-Expand(bucket key, "datakluis/subject/1", 64 bytes)
     tag    = first 16 bytes of HMAC-SHA-256(K_tag, subject)
     sealed = nonce, 12 random bytes || AES-256-GCM(K_seal, nonce, subject) || tag, 16 bytes;
-             associated data = format 0x01 || bucket number, 8 bytes big-endian
+             associated data = format 0x01 || bucket number, 8 || row number, 8, big-endian
 
 When a subject's last record goes, its row goes, its bucket gets a new key in a new slot, the old
 slot is erased, and the others of the bucket are indexed anew. So an old copy of the index confirms
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable
 
 from cryptography.exceptions import InvalidTag
@@ -111,26 +113,54 @@ class BucketKeys:
         mac.update(subject)
         return mac.finalize()[:_TAG_BYTES]
 
-    def seal_subject(self, subject: bytes, nonce: bytes) -> bytes:
+    def seal_subject(self, row: int, subject: bytes, nonce: bytes) -> bytes:
         """Return the sealed form of a subject, which re-indexing opens again.
 
         Args:
+            row: the number of its row, to which records refer.
             subject: its bytes.
             nonce: 12 fresh random bytes.
         """
-        return nonce + self._aead.encrypt(nonce, subject, self._associated)
+        return nonce + self._aead.encrypt(nonce, subject, self._associated + row.to_bytes(8, "big"))
 
-    def open_subject(self, sealed: bytes) -> bytes:
+    def open_subject(self, row: int, sealed: bytes) -> bytes:
         """Return the subject.
 
         Raises:
-            Damaged: it was not sealed for this bucket.
+            Damaged: it was not sealed for this bucket and row.
         """
         nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
-            return self._aead.decrypt(nonce, body, self._associated)
-        except (InvalidTag, ValueError):
-            raise Damaged(f"a subject row of bucket {self.number} does not open") from None
+            return self._aead.decrypt(nonce, body, self._associated + row.to_bytes(8, "big"))
+        except (InvalidTag, ValueError, OverflowError):
+            raise Damaged(f"subject row {row} in bucket {self.number} does not open") from None
+
+
+class BucketCache:
+    """Keys of buckets, for one state of the key tree alone: erased keys go with their state."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._label = (0, 0)
+        self._keys: dict[int, BucketKeys] = {}
+
+    def keys(self, label: tuple[int, int]) -> dict[int, BucketKeys]:
+        """Return the keys by slot for a state of the tree; whoever reads more of them adds them."""
+        with self._lock:
+            if label > self._label:
+                self._label, self._keys = label, {}
+            # A reader in an older snapshot goes without the cache.
+            return self._keys if label == self._label else {}
+
+    def adopt(self, before: tuple[int, int], index: SubjectIndex) -> None:
+        """Follow a change of the tree that this process has committed."""
+        with self._lock:
+            if before == self._label:
+                self._label = (before[0], before[1] + 1)
+                # A new one, so that a reader of the older state cannot put an erased key back.
+                self._keys = self._keys | index.made
+                for slot in index.erased:
+                    self._keys.pop(slot, None)
 
 
 class SubjectIndex:
@@ -139,8 +169,7 @@ class SubjectIndex:
     Args:
         connection: with a transaction open.
         read_key: returns the key in a slot, as that transaction sees the tree.
-        known: keys by slot from earlier transactions. A slot is never reused, so what was read from
-            a committed tree stays true; what this transaction makes is added by `adopt`.
+        known: keys by slot, true for the state of the tree that this transaction reads.
     """
 
     def __init__(
@@ -172,22 +201,36 @@ class SubjectIndex:
             keys = self._known[slot] = BucketKeys.derive(number, self._read_key(slot))
         return keys
 
-    def tag(self, subject: bytes) -> bytes:
-        """Return the tag under which a subject is found now."""
-        return self.keys(bucket_of(subject, self._count)).tag_of(subject)
-
     def find(self, subject: bytes) -> int | None:
-        """Return the id of a subject, or None when no living record is about it."""
+        """Return the id of a subject, or None when no living record is about it.
+
+        Raises:
+            Damaged: the row that was found is not this subject's.
+        """
         if not self._count:
             return None
-        tag = self.tag(subject)
-        return self._ids([tag]).get(tag)
+        keys = self.keys(bucket_of(subject, self._count))
+        row = run(
+            self._connection,
+            "SELECT id, sealed FROM vault_subject WHERE tag = ?",
+            (keys.tag_of(subject),),
+        ).fetchone()
+        if row is None:
+            return None
+        # A tag is only a place; what is sealed under the row's own number says whose it is.
+        if keys.open_subject(row[0], bytes(row[1])) != subject:
+            raise Damaged(f"subject row {row[0]} is not where its subject would be found")
+        return int(row[0])
 
-    def adopt(self) -> None:
-        """Keep what this transaction made and drop what it erased, once it is committed."""
-        self._known.update(self._made)
-        for slot in self._erased:
-            self._known.pop(slot, None)
+    @property
+    def made(self) -> dict[int, BucketKeys]:
+        """Keys by slot that this transaction has made."""
+        return self._made
+
+    @property
+    def erased(self) -> list[int]:
+        """Slots of bucket keys that this transaction has erased."""
+        return self._erased
 
     def ensure(self, edit: TreeEdit, subjects: Iterable[bytes]) -> dict[bytes, int]:
         """Return the id of each subject, adding rows for those that are new.
@@ -251,7 +294,12 @@ class SubjectIndex:
             self._connection,
             "INSERT INTO vault_subject (id, bucket, tag, sealed) VALUES (?, ?, ?, ?)",
             [
-                (first + offset, place, tag, self.keys(place).seal_subject(subject, nonce))
+                (
+                    first + offset,
+                    place,
+                    tag,
+                    self.keys(place).seal_subject(first + offset, subject, nonce),
+                )
                 for offset, ((subject, place, tag), nonce) in enumerate(
                     zip(missing, nonces, strict=True)
                 )
@@ -316,11 +364,11 @@ class SubjectIndex:
         members = self.members(number)
         rows = []
         for (subject_id, _, sealed), nonce in zip(members, _nonces(len(members)), strict=True):
-            subject = old_keys.open_subject(sealed)
+            subject = old_keys.open_subject(subject_id, sealed)
             place = bucket_of(subject, self._count)
             keys = self.keys(place)
-            row = (place, keys.tag_of(subject), keys.seal_subject(subject, nonce), subject_id)
-            rows.append(row)
+            resealed = keys.seal_subject(subject_id, subject, nonce)
+            rows.append((place, keys.tag_of(subject), resealed, subject_id))
         if rows:
             run_many(
                 self._connection,

@@ -81,12 +81,12 @@ subject = Table(
     Column("sealed", LargeBinary, nullable=False),
 )
 
-# Bulk imports and how far they came (vault/imports.py).
+# Bulk imports and how far they came (vault/importing.py).
 import_run = Table(
     "vault_import",
     metadata,
-    Column("id", Int64, primary_key=True),
-    Column("slot", Int64, nullable=False, unique=True),
+    # Its slot is its name: slots are never reused, and records keep the name of their run.
+    Column("slot", Int64, primary_key=True, autoincrement=False),
     Column("tag", LargeBinary(32), nullable=False),
     Column("lines_done", Int64, nullable=False),
 )
@@ -99,11 +99,12 @@ record = Table(
     Column("id", Int64, primary_key=True),
     Column("pointer", LargeBinary(16), nullable=False, unique=True),
     Column("category", Text),
+    Column("retention", Text),  # policy.RetentionRule as text; NULL for no duty
     Column("current", Int64, nullable=False),  # number of the newest version, from 1
     Column("record_date", Text),  # ISO 8601 date
     Column("brondatum", Text),  # ISO 8601 date
     Column("subject_id", Int64, ForeignKey("vault_subject.id"), index=True),
-    Column("import_id", Int64),
+    Column("import_slot", Int64),
     Column("on_hold", Boolean, nullable=False),
     Column("row_tag", LargeBinary(16)),
     Column("ground", Text),

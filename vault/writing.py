@@ -52,8 +52,8 @@ def put_batches(
     for batch in _batched(records):
         prepared = preparer.prepare(batch)
         with core.change() as change:
-            import_id = before_commit(change) if before_commit else None
-            _insert(core, change, [(one, caller) for one in prepared], import_id)
+            import_slot = before_commit(change) if before_commit else None
+            _insert(core, change, [(one, caller) for one in prepared], import_slot)
         yield [one.pointer for one in prepared]
 
 
@@ -100,14 +100,14 @@ def _insert(
     core: Core,
     change: Change,
     group: Sequence[tuple[PreparedRecord, Caller]],
-    import_id: int | None,
+    import_slot: int | None,
 ) -> None:
     subject_ids = change.subjects.ensure(change.edit, [one.subject for one, _ in group])
     first_slot = change.edit.add([one.slot_key for one, _ in group])
     first_id = next_record_id(change.connection)
     now = core.clock.now()
-    callers = {id(caller): caller for _, caller in group}
-    acts = {key: change.act(caller, Action.PUT, now) for key, caller in callers.items()}
+    callers = dict.fromkeys(caller for _, caller in group)
+    acts = {caller: change.act(caller, Action.PUT, now) for caller in callers}
     generation = change.edit.state.generation
     records: list[tuple[object, ...]] = []
     versions: list[tuple[object, ...]] = []
@@ -115,11 +115,19 @@ def _insert(
         record_id, slot = first_id + offset, first_slot + offset
         subject_id = subject_ids[one.subject]
         statement = row_statement(
-            one.pointer, 1, subject_id, False, one.category, one.record_date, one.brondatum or ""
+            one.pointer,
+            1,
+            subject_id,
+            False,
+            one.category,
+            one.retention or "",
+            one.record_date,
+            one.brondatum or "",
         )
-        described = (one.category, one.record_date, one.brondatum, subject_id, import_id)
-        records.append((record_id, one.pointer, *described, row_tag(one.keys, statement)))
-        versions.append((record_id, 1, slot, generation, acts[id(caller)], one.body))
+        tag = row_tag(one.keys, statement)
+        described = (one.category, one.retention, one.record_date, one.brondatum)
+        records.append((record_id, one.pointer, *described, subject_id, import_slot, tag))
+        versions.append((record_id, 1, slot, generation, acts[caller], one.body))
     insert_records(change.connection, records)
     insert_versions(change.connection, versions)
     append_pending(change.connection, [one.entry for one, _ in group])

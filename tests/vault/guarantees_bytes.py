@@ -29,9 +29,9 @@ UNBOUND = {
     "vault_disclosure": {"id", "record_id", "version", "act_id"},
     "vault_generation": {"provider"},
     "vault_hold": {"id", "act_id"},
-    "vault_import": {"id", "tag", "lines_done"},
+    "vault_import": {"tag", "lines_done"},
     "vault_node": {"id"},
-    "vault_record": {"ground", "erased_act", "import_id"},
+    "vault_record": {"ground", "erased_act", "import_slot"},
     "vault_tree": {"id", "sequence"},
     "vault_version": {"id", "act_id"},
 }

@@ -28,7 +28,7 @@ KEYS = derive_record_keys(SLOT_KEY)
 CIPHER = Cipher(TENANT)
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 ROWS = st.tuples(
-    st.integers(1, 2**32 - 1), st.integers(0, 2**63 - 1), st.booleans(), TEXTS, TEXTS, TEXTS
+    st.integers(1, 2**32 - 1), st.integers(0, 2**63 - 1), st.booleans(), TEXTS, TEXTS, TEXTS, TEXTS
 )
 
 

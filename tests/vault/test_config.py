@@ -175,7 +175,7 @@ def test_categories_and_purposes_by_name(load):
     assert config.category("wmo").name == "wmo"
     with pytest.raises(
         InvalidInput,
-        match="'wm' is not configured; configured are: kindpakket, nieuwsbrief, organisatie, wmo",
+        match="not configured; configured are: kindpakket, nieuwsbrief, organisatie, wmo",
     ):
         config.category("wm")
     assert config.registered(None) == config.registered("inzage") == "inzage"

@@ -248,6 +248,7 @@ def test_no_table_has_a_column_for_a_name_or_a_payload_in_the_clear():
         "vault_act.purpose",
         "vault_act.action",
         "vault_record.category",
+        "vault_record.retention",
         "vault_record.record_date",
         "vault_record.brondatum",
         "vault_record.ground",

@@ -71,3 +71,29 @@ def test_a_failed_group_fails_for_each_in_it_and_the_next_goes_on():
     assert written[-1] == "later"
     with pytest.raises(OSError, match="disk full"):
         commit.submit("bad")
+
+
+def test_an_interrupt_reaches_only_the_thread_that_wrote_and_the_turn_goes_on():
+    def write(group):
+        time.sleep(0.02)
+        if "interrupt" in group:
+            raise KeyboardInterrupt
+        written.extend(group)
+
+    written, ends = [], {}
+    commit = GroupCommit(write)
+
+    def work(number):
+        item = "interrupt" if number == 0 else number
+        try:
+            commit.submit(item)
+            ends[number] = "stored"
+        except BaseException as error:
+            ends[number] = type(error).__name__
+
+    run_threads(6, work)
+    print(ends)
+    assert list(ends.values()).count("KeyboardInterrupt") == 1
+    assert set(ends.values()) <= {"KeyboardInterrupt", "Busy", "stored"}
+    commit.submit("later")
+    assert written[-1] == "later"

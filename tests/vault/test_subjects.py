@@ -31,7 +31,9 @@ def put_each(vault, names):
 def bucket_count(vault):
     core = vault._core
     with core.database.read() as connection:
-        return core.subject_index(connection, core.read_key(connection)).bucket_count
+        return core.subject_index(
+            connection, core.tree.state(connection), core.read_key(connection)
+        ).bucket_count
 
 
 def clean(vault):
@@ -181,7 +183,7 @@ def test_golden(golden):
         keys = BucketKeys.derive(case["bucket"], bytes.fromhex(vector["key"]))
         subject = case["subject"].encode()
         assert keys.tag_of(subject).hex() == case["tag"]
-        assert keys.open_subject(bytes.fromhex(case["sealed"])) == subject
+        assert keys.open_subject(case["row"], bytes.fromhex(case["sealed"])) == subject
         for buckets, number in case["bucket_of"].items():
             assert bucket_of(subject, int(buckets)) == number
 
@@ -189,19 +191,21 @@ def test_golden(golden):
 def test_a_sealed_subject_opens_in_its_own_bucket_only():
     key = os.urandom(32)
     keys = BucketKeys.derive(4, key)
-    sealed = keys.seal_subject(b"999990019", os.urandom(12))
-    assert keys.open_subject(sealed) == b"999990019"
+    sealed = keys.seal_subject(3, b"999990019", os.urandom(12))
+    assert keys.open_subject(3, sealed) == b"999990019"
     for other in (BucketKeys.derive(5, key), BucketKeys.derive(4, os.urandom(32))):
-        with pytest.raises(Damaged, match=f"subject row of bucket {other.number} does not open"):
-            other.open_subject(sealed)
+        with pytest.raises(Damaged, match=f"subject row 3 in bucket {other.number} does not open"):
+            other.open_subject(3, sealed)
+    with pytest.raises(Damaged):
+        keys.open_subject(4, sealed)
     for bit in range(8 * len(sealed)):
         changed = bytearray(sealed)
         changed[bit // 8] ^= 1 << bit % 8
         with pytest.raises(Damaged):
-            keys.open_subject(bytes(changed))
+            keys.open_subject(3, bytes(changed))
     for short in (b"", sealed[:5], sealed[:12], sealed[:27]):
         with pytest.raises(Damaged):
-            keys.open_subject(short)
+            keys.open_subject(3, short)
 
 
 def test_bucket_keys_are_not_shown():

@@ -58,6 +58,7 @@ CLASSES = [
 # Columns of numbers and short texts, and the parts that are named.
 SMALL = [
     ("vault_record", "category", r"record "),
+    ("vault_record", "retention", r"record "),
     ("vault_record", "brondatum", r"record "),
     ("vault_record", "record_date", r"record "),
     ("vault_record", "on_hold", r"(record |table vault_record)"),
@@ -96,7 +97,7 @@ SMALL = [
 
 
 # Of an erased record the key is gone that would vouch for these.
-TOMBSTONES = {("vault_record", "category"), ("vault_version", "slot")}
+TOMBSTONES = {("vault_version", "slot")}
 
 
 @pytest.fixture(scope="module")

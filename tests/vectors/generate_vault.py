@@ -65,10 +65,10 @@ def cipher_vectors() -> dict[str, object]:
                     "blob": blob(okm, nonce, kind, version, payload).hex(),
                 }
             )
-    rows: list[tuple[int, int, bool, str, str, str]] = [
-        (1, 1, False, "nieuwsbrief", "2026-03-02", ""),
-        (2, 2**40, True, "kindpakket", "2020-01-01", "2025-12-31"),
-        (2**32 - 1, 2**63 - 1, False, "a-b_9", "9999-12-31", "0001-01-01"),
+    rows: list[tuple[int, int, bool, str, str, str, str]] = [
+        (1, 1, False, "nieuwsbrief", "", "2026-03-02", ""),
+        (2, 2**40, True, "kindpakket", "2020 8.1.7 eigenschap", "2020-01-01", "2025-12-31"),
+        (2**32 - 1, 2**63 - 1, False, "a-b_9", "2020 1.1.1 -", "9999-12-31", "0001-01-01"),
     ]
     return {
         "tenant": TENANT.hex(),
@@ -144,13 +144,16 @@ def subject_vectors() -> dict[str, object]:
     for number, subject in enumerate(subjects):
         nonce = seeded(f"subject nonce {number}", 12)
         sealed = AESGCM(okm[32:]).encrypt(
-            nonce, subject.encode(), b"\x01" + number.to_bytes(8, "big")
+            nonce,
+            subject.encode(),
+            b"\x01" + number.to_bytes(8, "big") + (number + 7).to_bytes(8, "big"),
         )
         spread = int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big")
         entries.append(
             {
                 "subject": subject,
                 "bucket": number,
+                "row": number + 7,
                 "tag": hmac.new(okm[:32], subject.encode(), hashlib.sha256).digest()[:16].hex(),
                 "sealed": (nonce + sealed).hex(),
                 "bucket_of": {str(n): linear_hash(spread, n) for n in (1, 2, 3, 5, 8, 1000)},

@@ -16,7 +16,6 @@ Tested in tests/vault/test_audit.py and tests/vault/test_tamper.py.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -49,7 +48,7 @@ class AuditReport:
     """
 
     faults: list[Fault] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def audit(core: Core, on_part: Callable[[str], None] | None = None) -> AuditReport:

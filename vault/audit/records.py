@@ -100,10 +100,11 @@ class RecordsAudit:
         self.tombstones_checked += 1
         left = (
             record.category,
+            record.retention,
             record.record_date,
             record.brondatum,
             record.subject_id,
-            record.import_id,
+            record.import_slot,
             record.row_tag,
         )
         held = self._connection.exec_driver_sql(

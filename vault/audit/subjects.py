@@ -37,7 +37,7 @@ def audit_subjects(core: Core, connection: Connection, tree: TreeAudit) -> Itera
         for subject_id, tag, sealed in index.members(number):
             where = f"subject row {subject_id}"
             try:
-                subject = keys.open_subject(sealed)
+                subject = keys.open_subject(subject_id, sealed)
             except Damaged as error:
                 yield Fault(where, str(error))
                 continue

@@ -109,18 +109,19 @@ def _records() -> None:
         _bytes("sealed"),
     )
     op.create_table(
-        "vault_import", _id(), _int("slot", unique=True), _bytes("tag", 32), _int("lines_done")
+        "vault_import", _id("slot", counted=False), _bytes("tag", 32), _int("lines_done")
     )
     op.create_table(
         "vault_record",
         _id(),
         Column("pointer", LargeBinary(16), nullable=False, unique=True),
         _text("category", nullable=True),
+        _text("retention", nullable=True),
         _int("current"),
         _text("record_date", nullable=True),
         _text("brondatum", nullable=True),
         _int("subject_id", ForeignKey("vault_subject.id"), nullable=True, index=True),
-        _int("import_id", nullable=True),
+        _int("import_slot", nullable=True),
         Column("on_hold", Boolean, nullable=False),
         _bytes("row_tag", 16, nullable=True),
         _text("ground", nullable=True),
