@@ -53,6 +53,7 @@ def rich_vault(folder: Path) -> Path:
             )
             for number in range(6)
         ]
+        vault.put(b"payload with a duty to keep", category="wmo", subject="subject 9")
         vault.import_jsonl(ImportOrder(lines, CATEGORY, "/bsn"))
         vault.anchor()
         vault.rectify(pointers[0], b"corrected payload")
