@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
+from ledger.driver import run
 from ledger.entry import EntryKind, parse_entry
 from ledger.log import Log
 from ledger.pointer import format_pointer, parse_pointer
 from vault.cipher import derive_record_keys
 from vault.core import Caller, Core
 from vault.errors import Damaged, Erased, NotFound
-from vault.records import COLUMNS, RecordRow, load_record, load_versions
+from vault.records import RecordRow, check_row, load_record, load_versions
 from vault.subjects import encode_subject
 
 # Everything that one read needs, in one statement and so in one snapshot.
 _SELECT_CURRENT = (
-    f"SELECT t.generation, t.sequence, v.slot, v.body, {COLUMNS}"  # noqa: S608
+    "SELECT t.generation, t.sequence, v.slot, v.body, r.erased_act, r.row_tag, r.current,"
+    " r.subject_id, r.on_hold, r.category, r.retention, r.record_date, r.brondatum"
     " FROM vault_tree t, vault_record r"
     " LEFT JOIN vault_version v ON v.record_id = r.id AND v.number = r.current"
     " WHERE t.id = 1 AND r.pointer = ?"
@@ -57,33 +60,37 @@ def get(core: Core, pointer_text: str, caller: Caller) -> bytes:
     rows = core.database.fetch(_SELECT_CURRENT, (pointer,))
     if not rows:
         raise NotFound(f"no record has the pointer {format_pointer(pointer)}")
-    generation, sequence, slot, body, *columns = rows[0]
-    if columns[-1] is None and slot is not None and body is not None:
+    generation, sequence, slot, body, erased_act, *row = rows[0]
+    if erased_act is None and slot is not None and body is not None:
         slot_key = core.tree.cached_key(generation, sequence, slot)
         if slot_key is not None:
-            return _open(core, RecordRow(*columns), slot_key, body, caller)
+            return _open(core, pointer, slot_key, body, row, caller)
     return _get_uncached(core, pointer, caller)
 
 
 def _get_uncached(core: Core, pointer: bytes, caller: Caller) -> bytes:
     with core.database.read() as connection:
-        row = connection.exec_driver_sql(_SELECT_CURRENT, (pointer,)).one_or_none()
-        if row is None:
+        found = run(connection, _SELECT_CURRENT, (pointer,)).fetchone()
+        if found is None:
             raise NotFound(f"no record has the pointer {format_pointer(pointer)}")
-        slot, body, record = row[2], row[3], RecordRow(*row[4:])
-        if record.erased_act is not None:
-            raise erased_error(connection, record)
+        _, _, slot, body, erased_act, *row = found
+        if erased_act is not None:
+            raise erased_error(connection, load_record(connection, pointer))
         if slot is None or body is None:
-            raise Damaged(f"record {record.name} is live but its newest version is missing")
+            name = format_pointer(pointer)
+            raise Damaged(f"record {name} is live but its newest version is missing")
         slot_key = core.tree.key(connection, core.tree.state(connection), slot)
-    return _open(core, record, slot_key, body, caller)
+    return _open(core, pointer, slot_key, body, row, caller)
 
 
-def _open(core: Core, record: RecordRow, slot_key: bytes, body: bytes, caller: Caller) -> bytes:
+def _open(
+    core: Core, pointer: bytes, slot_key: bytes, body: bytes, row: list[Any], caller: Caller
+) -> bytes:
+    tag, current, _, _, category, *_ = row
     keys = derive_record_keys(slot_key)
-    record.check_tag(keys)
-    core.require_allowed(record.category, caller.purpose)
-    return core.cipher.open(keys, bytes(record.pointer), record.current, body)
+    check_row(keys, tag, pointer, *row[1:])
+    core.require_allowed(category, caller.purpose)
+    return core.cipher.open(keys, pointer, current, body)
 
 
 def history(core: Core, pointer_text: str, caller: Caller) -> list[VersionInfo]:

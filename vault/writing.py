@@ -114,18 +114,9 @@ def _insert(
     for offset, (one, caller) in enumerate(group):
         record_id, slot = first_id + offset, first_slot + offset
         subject_id = subject_ids[one.subject]
-        statement = row_statement(
-            one.pointer,
-            1,
-            subject_id,
-            False,
-            one.category,
-            one.retention or "",
-            one.record_date,
-            one.brondatum or "",
-        )
-        tag = row_tag(one.keys, statement)
         described = (one.category, one.retention, one.record_date, one.brondatum)
+        statement = row_statement(one.pointer, 1, subject_id, False, *described)
+        tag = row_tag(one.keys, statement)
         records.append((record_id, one.pointer, *described, subject_id, import_slot, tag))
         versions.append((record_id, 1, slot, generation, acts[caller], one.body))
     insert_records(change.connection, records)
