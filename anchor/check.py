@@ -61,7 +61,8 @@ def _receipts(
         " LEFT JOIN anchor_statement s ON s.size = r.size"
     ):
         text = _as_text(stored)
-        where = f"{target} receipt for {size} leaves"
+        # A changed name can be any text, so only a known one is repeated.
+        where = f"{target if target == LOCAL_NAME else 'unknown'} receipt for {size} leaves"
         if target != LOCAL_NAME:
             yield Fault(where, "is of a target that this version does not know")
             continue

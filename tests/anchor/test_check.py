@@ -91,7 +91,7 @@ def test_a_checkpoint_that_a_stranger_signed(two_anchors):
         ),
         (
             "UPDATE anchor_receipt SET target = 'moon' WHERE size = 4",
-            ["moon receipt for 4 leaves: is of a target that this version does not know"],
+            ["unknown receipt for 4 leaves: is of a target that this version does not know"],
         ),
         (
             "DELETE FROM anchor_statement WHERE size = 4",
