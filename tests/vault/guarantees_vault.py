@@ -28,12 +28,16 @@ CATEGORY = "nieuwsbrief"  # no duty to keep: erased when the consent is withdraw
 GROUND = Ground.CONSENT_WITHDRAWN
 ORIGIN = "datakluis.example/guarantees"
 
-_KEEP = tempfile.TemporaryDirectory(prefix="datakluis-guarantees-")
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    # Made when a template is: a worker that is killed could not remove one of its own.
+    return tempfile.TemporaryDirectory(prefix="datakluis-guarantees-")
 
 
 @functools.cache
 def _template() -> Path:
-    folder = Path(_KEEP.name) / "template"
+    folder = Path(_folder().name) / "template"
     with patch.multiple(keyfile, _MEMORY_KIB=8 * 4, _ITERATIONS=1, _LANES=4):
         Vault.create(folder, PASSPHRASE, origin=ORIGIN).close()
     return folder
