@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from commands.context import Context, emit_json, json_option
+from commands.context import Context, counted, emit_json, json_option
 from commands.display import table
 from commands.exitcodes import ExitCode
 
@@ -36,8 +36,8 @@ def audit(ctx: click.Context, *, as_json: bool) -> None:
     if faults:
         where, what = faults[0]
         click.echo(
-            f"kluis: {len(faults)} faults, the first in {where}: keep the files as they are and"
-            " compare with a backup",
+            f"kluis: {counted(len(faults), 'fault')}, the first in {where}: keep the files as they"
+            " are and compare with a backup",
             err=True,
         )
         ctx.exit(ExitCode.FAULT)

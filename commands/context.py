@@ -200,6 +200,11 @@ def write_output(target: str | None, data: bytes, *, private: bool = False) -> N
         raise click.UsageError(f"{target} cannot be written: {error.strerror}") from None
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in the right form."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def local_time(at: int) -> str:
     """Return Unix seconds as people here read them."""
     return dt.datetime.fromtimestamp(at).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.context import Context, acting, emit_json, json_option, local_time
+from commands.context import Context, acting, counted, emit_json, json_option, local_time
 from commands.exitcodes import ExitCode
 from policy import Decision, Ground, Outcome
 
@@ -135,7 +135,7 @@ def _show(pointer: str, answer: _Answer, *, dry_run: bool, as_json: bool) -> Non
     if answer.index is not None:
         click.echo(f"entry     {answer.index} of the ledger")
     if answer.erased_at is not None:
-        count = "" if answer.versions is None else f", versions 1 to {answer.versions}"
+        count = "" if answer.versions is None else f", {counted(answer.versions, 'version')}"
         click.echo(f"erased    {local_time(answer.erased_at)}{count}")
     click.echo(f"nl        {decision.sentence_nl}")
     click.echo(f"en        {decision.sentence_en}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.context import Context, acting, dates_options, emit_json, json_option
+from commands.context import Context, acting, counted, dates_options, emit_json, json_option
 from commands.display import progress
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def import_(
     for line in report.bad.first:
         click.echo(f"line {line.number} {line.reason}: left out", err=True)
     before = f", {report.already} lines had been dealt with before" if report.already else ""
-    click.echo(f"Stored {report.records} records, left out {report.bad.count} bad lines{before}.")
+    stored = counted(report.records, "record")
+    click.echo(f"Stored {stored}, left out {counted(report.bad.count, 'bad line')}{before}.")
 
 
 def _emit(records: int, already: int, bad: BadList) -> None:

@@ -63,7 +63,7 @@ def anchor_run(context: Context, *, as_json: bool) -> None:
         return
     for one in done:
         what = "anchored now" if one.is_new else "was anchored before"
-        click.echo(f"{one.target}: the checkpoint of {one.size} entries {what}.")
+        click.echo(f"{one.target}: the checkpoint of size {one.size} {what}.")
     if not done:
         click.echo("Nothing to anchor: the ledger is empty.")
     click.echo(_LOCAL_WARNING, err=True)
