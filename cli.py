@@ -168,9 +168,7 @@ def _fail_with(error: Exception) -> int:
     from commands.exitcodes import advice_for, exit_code_of
 
     if isinstance(error, OSError):
-        return _fail(
-            f"{error.filename or 'the disk'}: {error.strerror}; mend that and try again", 8
-        )
+        return _fail(_os_message(error), 8)
     room = type(error).__module__.partition(".")[0]
     if room not in ("vault", "ledger", "anchor", "policy"):
         # The message of an unforeseen error may hold anything, so only its kind is shown.

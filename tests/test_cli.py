@@ -298,7 +298,7 @@ def test_vaults_that_cannot_be_opened(kluis, tmp_path, passphrase_file, monkeypa
 def test_a_database_restored_from_an_older_copy_signs_nothing(kluis, tmp_path):
     import shutil
 
-    put(kluis, b"1", "wmo", BSN, "--wait")
+    first = put(kluis, b"1", "wmo", BSN, "--wait")
     for name in ("vault.db", "vault.db-wal"):
         if (kluis.folder / name).exists():
             shutil.copy(kluis.folder / name, tmp_path / f"old-{name}")
@@ -308,7 +308,7 @@ def test_a_database_restored_from_an_older_copy_signs_nothing(kluis, tmp_path):
         if (tmp_path / f"old-{name}").exists():
             shutil.copy(tmp_path / f"old-{name}", kluis.folder / name)
     put(kluis, b"3")
-    for command in (("checkpoint",), ("anchor", "run")):
+    for command in (("checkpoint",), ("anchor", "run"), ("prove", first)):
         assert_one_line(kluis(*command), 1, "older copy", "newest database")
     assert kluis("audit").code == 1
 
@@ -441,3 +441,14 @@ def test_an_unforeseen_error_is_one_line_that_shows_nothing_of_the_data(kluis, m
 
     monkeypatch.setattr(Vault, "find", fail)
     assert_one_line(kluis("find", "--subject", BSN), 1, "RuntimeError")
+
+
+def test_a_full_disk_behind_the_output_does_not_invite_to_repeat(kluis, monkeypatch):
+    """What was done is done, also where its result could not be printed."""
+    from vault import Vault
+
+    def fail(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Vault, "find", fail)
+    assert_one_line(kluis("find", "--subject", BSN), 8, "No space left", "before you repeat")

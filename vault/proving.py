@@ -69,14 +69,15 @@ def prove(
         number = record.current if version is None else version
         if not 1 <= number <= record.current:
             raise NotFound(f"record {record.name} has no version {number}")
-        leaf = version_leaves(Log(connection), pointer).get(number)
-        latest = Log(connection).latest_checkpoint()
+        log = Log(connection)
+        core.signer.memory.require_present(log.head())
+        leaf = version_leaves(log, pointer).get(number)
+        latest = log.latest_checkpoint()
     if leaf is None or latest is None or Checkpoint.parse(latest.text).size <= leaf:
         checkpointing.checkpoint(core)
     opening = _disclose(core, record, number, caller) if disclose else None
     with core.database.read() as connection:
         log = Log(connection, core.tiles)
-        core.signer.memory.require_present(log.head())
         leaf = version_leaves(log, pointer)[number]
         entry = log.entry(leaf)
         evidence = Evidence(parse_entry(entry), (_group(core, log, leaf),), opening)

@@ -1,7 +1,7 @@
 """The subject index: finds all records of a person without storing who that is (PR2, PR5).
 
-Subjects are spread over N buckets, 128 on average and at least 64
-expected in each once there are so many:
+Subjects are spread over N buckets, 128 on average and at least 64 expected in each once there are
+so many:
 
     h = first 8 bytes of SHA-256(subject in UTF-8), big-endian
     bucket = h mod 2^k if that is below N, else h mod 2^(k-1), where 2^(k-1) < N <= 2^k

@@ -45,8 +45,8 @@ def put_batches(
         records: read as they are needed.
         category: of all of them.
         caller: who stores them and why.
-        before_commit: called inside each transaction; returns the id of the import run to which
-            its records belong.
+        before_commit: called inside each transaction; returns the slot that names the import
+            run to which its records belong.
     """
     preparer = Preparer(core, category)
     for batch in _batched(records):
