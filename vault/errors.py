@@ -80,6 +80,22 @@ class Damaged(VaultError):
     """Stored bytes are not what was written: a node, blob or row that fails its check."""
 
 
+class KeyGone(VaultError):
+    """A root key was destroyed, or is about to be: nothing of its generation opens any more."""
+
+
+class ProviderUnreachable(Busy):
+    """A root key provider does not answer; whether it did what was asked is not known."""
+
+
+class ProviderDenied(VaultError):
+    """A root key provider refuses this vault's role what was asked."""
+
+
+class ProviderFailed(VaultError):
+    """A root key provider answers what it should not: wrong bytes, or an error of its own."""
+
+
 class KeyLost(Damaged):
     """A live record whose slot holds no key: lost, which is not the same as erased."""
 
