@@ -9,7 +9,7 @@ order:
         proof      a C2SP tlog-proof text: leaf index, audit path, signed checkpoint
         statement  the anchor statement about that checkpoint (anchor/statement.py)
         anchors    objects with `target` ("local") and `receipt` (anchor/receipt.py), none or one
-    opening    only when the payload is disclosed, an object with
+    opening    only when the payload of a version entry is disclosed, an object with
         commitment_key   K_commit, 32 bytes, lower-case hex
         payload          the payload, base64 (RFC 4648 section 4)
 

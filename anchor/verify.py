@@ -6,7 +6,8 @@
     4 statement      the anchor statement is the one about that checkpoint
     5 local-anchor   a trusted local anchor signed a receipt for that statement's digest
     6 public-anchor  a public anchor holds the digest
-    7 opening        the disclosed key and payload give the commitment in the entry
+    7 opening        the disclosed key and payload give the commitment in the entry; only a version
+                     entry has one, and a certificate is compared with its digest by the reader
 
 C2SP signed-note has a reader pass over signatures of unknown keys. Step 2 refuses them: nothing
 would vouch for such a line, and no byte of a file that verifies may be free for another to choose.
@@ -32,7 +33,7 @@ from anchor.steps import Step, StepResult, StepState, Verdict
 from anchor.trust import TrustFile
 from ledger import merkle
 from ledger.commitment import Committer
-from ledger.entry import Entry, EntryKind
+from ledger.entry import CORE_GROUP, PERMANENT_TREE, Entry, EntryKind
 from ledger.errors import BadProof, BadSignature
 from ledger.note import verify as verify_note
 from ledger.pointer import format_pointer
@@ -162,10 +163,20 @@ def _public_anchor(_: Evidence, __: Group, ___: TrustFile) -> StepResult:
 
 def _opening(evidence: Evidence, trust: TrustFile) -> StepResult:
     opening, entry = evidence.opening, evidence.entry
+    if entry.kind is EntryKind.CERTIFICATE:
+        digest = entry.commitment.hex()
+        return _not_checked(
+            Step.OPENING, f"bring the certificate and compare its SHA-256 with {digest}"
+        )
     if opening is None:
         return _not_checked(Step.OPENING, "the payload is not disclosed in this evidence")
     opens = Committer(trust.origin).opens(
-        entry.commitment, opening.commitment_key, entry.pointer, entry.version, opening.payload
+        entry.commitment,
+        opening.commitment_key,
+        entry.pointer,
+        entry.version,
+        opening.payload,
+        entry.group,
     )
     if not opens:
         return _failed(
@@ -194,7 +205,18 @@ def _report(evidence: Evidence, trust: TrustFile, steps: tuple[StepResult, ...])
 
 
 def _what(entry: Entry) -> str:
-    record = f"record {format_pointer(entry.pointer)}"
+    name = format_pointer(entry.pointer)
+    if entry.kind is EntryKind.SHRED:
+        tree = "permanent" if entry.group == PERMANENT_TREE else "ordinary"
+        return (
+            f"The destruction of generation {entry.version} of the {tree} key tree of tenant {name}"
+        )
+    record = f"record {name}"
+    if entry.group != CORE_GROUP:
+        record = f"field group {entry.group} of {record}"
+    if entry.kind is EntryKind.CERTIFICATE:
+        digest = entry.commitment.hex()
+        return f"Certificate {entry.version} of the erasure of {record}, with SHA-256 {digest},"
     if entry.kind is EntryKind.ERASURE:
         return f"The erasure of {record}, up to and including version {entry.version},"
     return f"Version {entry.version} of {record}"

@@ -1,26 +1,38 @@
 """Entries: the fixed binary leaf data of the ledger.
 
 An entry holds no text, no time and no category; the origin's signature on a checkpoint vouches for
-it. All integers are big-endian. Format 1 has two kinds:
+it. All integers are big-endian. Format 1 has four kinds, each a head of 24 bytes, two of them with
+32 bytes behind it:
 
-    offset  bytes  version entry                      erasure entry
-    0       1      format, 0x01                       format, 0x01
-    1       1      kind, 0x01                         kind, 0x02
-    2       1      commitment suite, 0x01             0x00
-    3       1      field group, 0x00 the core         field group, 0x00 the core
-    4       16     pointer                            pointer
-    20      4      version, from 1                    last version erased, from 1
-    24      32     commitment                         (ends here: 24 bytes)
-    56             (ends here: 56 bytes)
+    offset  bytes  version         erasure         certificate       shred
+    0       1      format, 0x01    format, 0x01    format, 0x01      format, 0x01
+    1       1      kind, 0x01      kind, 0x02      kind, 0x03        kind, 0x04
+    2       1      suite, 0x01     0x00            0x00              0x00
+    3       1      group           group           group             tree, 0x00 or 0x01
+    4       16     pointer         pointer         pointer           name of the tenant
+    20      4      version         last version    number            generation
+    24      32     commitment      (ends here)     SHA-256 of it     (ends here)
 
-A version entry says: this version of this record existed, under this commitment. A rectification is
-the next version entry of the same pointer (RE1). An erasure entry says: every version of the record
-up to and including this one was erased (ER9); the version entries stay in the tree, so their proofs
-hold.
+    suite       how the commitment was made (ledger/commitment.py)
+    group       field group, 0x00 to 0x0f; 0x00 is the core of a record. Each group is erased alone
+    tree        key tree of the tenant: 0x00 the ordinary one, 0x01 that of permanent records
+    version, last version, number, generation   from 1
 
-Example, version 1 of pointer 00112233445566778899aabbccddeeff under the commitment aa…aa:
+A version entry says: this version of this group of the record existed, under this commitment. A
+rectification is the next version entry of the same pointer (RE1). An erasure entry says: every
+version of this group of the record up to and including this one was erased (ER9); the version
+entries stay in the tree, so their proofs hold. A certificate entry says: this is the SHA-256 of the
+file of the certificate of that erasure, and which of its issues it is, since a certificate is issued
+anew when its status moves. A shred entry says: this generation of this key tree was closed, and the
+key that opened it destroyed, so what was erased under it is irrecoverable.
+
+Examples: version 1 of pointer 00112233445566778899aabbccddeeff under the commitment aa…aa; the first
+certificate of its erasure, whose file has the digest bb…bb; and the shred of generation 1 of the
+ordinary key tree of the tenant cc…cc:
 
     01 01 01 00 00112233445566778899aabbccddeeff 00000001 aaaa…aaaa
+    01 03 00 00 00112233445566778899aabbccddeeff 00000001 bbbb…bbbb
+    01 04 00 00 cccccccccccccccccccccccccccccccc 00000001
 
 Tested in tests/ledger/test_entry.py.
 """
@@ -37,7 +49,11 @@ from ledger.pointer import POINTER_BYTES
 ENTRY_FORMAT = 1
 COMMITMENT_BYTES = 32
 CORE_GROUP = 0
+MAX_GROUP = 15
+ORDINARY_TREE = 0
+PERMANENT_TREE = 1
 MAX_VERSION = 2**32 - 1
+DIGEST_BYTES = 32
 
 _HEAD = struct.Struct(">BBBB16sI")
 _POINTER = slice(4, 4 + POINTER_BYTES)
@@ -48,6 +64,8 @@ class EntryKind(IntEnum):
 
     VERSION = 1
     ERASURE = 2
+    CERTIFICATE = 3
+    SHRED = 4
 
 
 class CommitmentSuite(IntEnum):
@@ -57,17 +75,29 @@ class CommitmentSuite(IntEnum):
     SHA256_HMAC = 1
 
 
+# What a kind goes with: its suite, its last group or tree, and the bytes behind its head.
+_SHAPES = {
+    EntryKind.VERSION: (CommitmentSuite.SHA256_HMAC, MAX_GROUP, COMMITMENT_BYTES),
+    EntryKind.ERASURE: (CommitmentSuite.NONE, MAX_GROUP, 0),
+    EntryKind.CERTIFICATE: (CommitmentSuite.NONE, MAX_GROUP, DIGEST_BYTES),
+    EntryKind.SHRED: (CommitmentSuite.NONE, PERMANENT_TREE, 0),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One leaf of the ledger.
 
     Attributes:
         kind: what it says.
-        pointer: 16 bytes.
-        version: 1 to 2^32 - 1.
-        group: field group, 0 to 255; 0 is the core of a record.
-        suite: of the commitment; NONE for an erasure.
-        commitment: 32 bytes; empty for an erasure.
+        pointer: 16 bytes: of the record; for a shred, the name of the tenant.
+        version: 1 to 2^32 - 1: of the record; for an erasure, the last one erased; for a
+            certificate, the number of its issue; for a shred, the generation.
+        group: field group, 0 to 15; 0 is the core of a record. For a shred, the key tree: 0 the
+            ordinary one, 1 the permanent one.
+        suite: of the commitment; NONE where there is none.
+        commitment: 32 bytes: the commitment of a version, the SHA-256 of a certificate's file;
+            empty for an erasure and a shred.
     """
 
     kind: EntryKind
@@ -85,14 +115,23 @@ class Entry:
         return head + self.commitment
 
 
-def encode_version(pointer: bytes, version: int, commitment: bytes) -> bytes:
-    """Return the version entry of a record's core, without building an `Entry`: the hot path."""
+def encode_version(
+    pointer: bytes, version: int, commitment: bytes, group: int = CORE_GROUP
+) -> bytes:
+    """Return the entry of a version of a field group, without building an `Entry`: the hot path.
+
+    Args:
+        pointer: 16 bytes, of the record.
+        version: 1 to 2^32 - 1.
+        commitment: 32 bytes, made for this pointer, version and group.
+        group: field group, 0 to 15.
+    """
     return (
         _HEAD.pack(
             ENTRY_FORMAT,
             EntryKind.VERSION,
             CommitmentSuite.SHA256_HMAC,
-            CORE_GROUP,
+            group,
             pointer,
             version,
         )
@@ -100,16 +139,34 @@ def encode_version(pointer: bytes, version: int, commitment: bytes) -> bytes:
     )
 
 
-def encode_erasure(pointer: bytes, last_version: int) -> bytes:
-    """Return the erasure entry of a record's core."""
-    return _HEAD.pack(
-        ENTRY_FORMAT,
-        EntryKind.ERASURE,
-        CommitmentSuite.NONE,
-        CORE_GROUP,
-        pointer,
-        last_version,
-    )
+def encode_erasure(pointer: bytes, last_version: int, group: int = CORE_GROUP) -> bytes:
+    """Return the entry of the erasure of a field group, up to and including a version."""
+    return _encode_bare(EntryKind.ERASURE, group, pointer, last_version)
+
+
+def encode_certificate(
+    pointer: bytes, number: int, digest: bytes, group: int = CORE_GROUP
+) -> bytes:
+    """Return the entry of a certificate of erasure.
+
+    Args:
+        pointer: 16 bytes, of the record that was erased.
+        number: of this issue of the certificate, from 1; 1 to 2^32 - 1.
+        digest: 32 bytes, SHA-256 of the certificate's file.
+        group: field group that was erased, 0 to 15.
+    """
+    return _encode_bare(EntryKind.CERTIFICATE, group, pointer, number) + digest
+
+
+def encode_shred(tenant: bytes, tree: int, generation: int) -> bytes:
+    """Return the entry of a generation of a key tree that was closed and destroyed.
+
+    Args:
+        tenant: 16 bytes that name the tenant; derived from nothing about it.
+        tree: 0 the ordinary key tree, 1 that of permanent records.
+        generation: from 1; 1 to 2^32 - 1.
+    """
+    return _encode_bare(EntryKind.SHRED, tree, tenant, generation)
 
 
 def pointer_of(entry: bytes) -> bytes:
@@ -128,17 +185,18 @@ def parse_entry(data: bytes) -> Entry:
     form, kind, suite, group, pointer, version = _HEAD.unpack_from(data)
     if form != ENTRY_FORMAT:
         raise Malformed(f"entry format {form}, this version knows {ENTRY_FORMAT}")
-    if group != CORE_GROUP:
-        raise Malformed(f"field group {group} in an entry, this version knows {CORE_GROUP}")
+    expected_suite, last_group, expected = _SHAPES.get(kind, (None, 0, 0))
+    if suite != expected_suite:
+        raise Malformed(f"entry of kind {kind} under suite {suite} is unknown")
+    if group > last_group:
+        raise Malformed(f"entry of kind {kind} for group {group}, the last one is {last_group}")
     if version < 1:
         raise Malformed("entry of version 0; versions start at 1")
     commitment = data[_HEAD.size :]
-    expected = {
-        (EntryKind.VERSION, CommitmentSuite.SHA256_HMAC): COMMITMENT_BYTES,
-        (EntryKind.ERASURE, CommitmentSuite.NONE): 0,
-    }.get((kind, suite))
-    if expected is None:
-        raise Malformed(f"entry of kind {kind} under suite {suite} is unknown")
     if len(commitment) != expected:
         raise Malformed(f"entry of kind {kind} with {len(commitment)} bytes where {expected} go")
     return Entry(EntryKind(kind), pointer, version, group, CommitmentSuite(suite), commitment)
+
+
+def _encode_bare(kind: EntryKind, group: int, pointer: bytes, version: int) -> bytes:
+    return _HEAD.pack(ENTRY_FORMAT, kind, CommitmentSuite.NONE, group, pointer, version)

@@ -58,5 +58,49 @@ class Forked(LedgerError):
         self.signed = signed
 
 
+class NotSigned(LedgerError):
+    """The log has no signed checkpoint yet, so there is nothing that it stands for."""
+
+
+class BadPublication(LedgerError):
+    """A file of a published log that is not what the log's signed checkpoint covers.
+
+    Attributes:
+        path: of the file, as C2SP tlog-tiles names it.
+        what: what is wrong with it.
+    """
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"published file {path} {what}")
+        self.path = path
+        self.what = what
+
+
+class SourceMissing(LedgerError):
+    """A published log does not have a file that was asked for.
+
+    Attributes:
+        path: of the file, as C2SP tlog-tiles names it.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the published log has no file {path}")
+        self.path = path
+
+
+class SourceUnreachable(LedgerError):
+    """A published log could not be read, so nothing is known about it.
+
+    Attributes:
+        path: of the file that was asked for, as C2SP tlog-tiles names it.
+        why: what came instead of an answer. Nothing that a server said is repeated in it.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"cannot read {path} of the published log: {why}")
+        self.path = path
+        self.why = why
+
+
 class SignerStateLost(LedgerError):
     """The signer's last checkpoint is missing or damaged, so signing could fork the history."""

@@ -6,7 +6,9 @@ the tests' oracle. Memory stays flat: bundles are read one after another.
 
     1 bundles      each parses, each entry parses, none but the last is partial
     2 positions    each entry is found under its pointer, and none is that has no entry
-    3 sequence     the versions of a pointer count from 1 without a gap; nothing follows its erasure
+    3 sequence     the versions of a record's core count from 1 without a gap, those of its other
+                   field groups rise; nothing but certificates, numbered from 1, follows the erasure
+                   of a group; the destroyed generations of a key tree rise
     4 tiles        each level recomputed; none missing, none left over
     5 head         its size and root are those of the entries
     6 checkpoints  each is signed by the log, and its root is that of the entries at its size
@@ -22,7 +24,7 @@ import hashlib
 from collections.abc import Iterator
 
 from ledger.checkpoint import Checkpoint
-from ledger.entry import Entry, EntryKind, parse_entry
+from ledger.entry import CORE_GROUP, Entry, EntryKind, parse_entry
 from ledger.errors import BadSignature, LedgerError, Malformed
 from ledger.fault import Fault
 from ledger.log import Head, Log
@@ -46,8 +48,27 @@ class Fsck:
         self._memory = memory
         self._connection = log.connection
         self._tree = _Recomputed()
-        self.version_entries = 0
-        self.erasure_entries = 0
+        self._counts = dict.fromkeys(EntryKind, 0)
+
+    @property
+    def version_entries(self) -> int:
+        """How many of the entries read so far are versions."""
+        return self._counts[EntryKind.VERSION]
+
+    @property
+    def erasure_entries(self) -> int:
+        """How many of the entries read so far are erasures."""
+        return self._counts[EntryKind.ERASURE]
+
+    @property
+    def certificate_entries(self) -> int:
+        """How many of the entries read so far are certificates of erasure."""
+        return self._counts[EntryKind.CERTIFICATE]
+
+    @property
+    def shred_entries(self) -> int:
+        """How many of the entries read so far are destroyed generations of key trees."""
+        return self._counts[EntryKind.SHRED]
 
     def run(self) -> Iterator[Fault]:
         """Yield what is wrong."""
@@ -99,33 +120,36 @@ class Fsck:
         except Malformed as error:
             yield Fault(where, str(error))
             return
-        if entry.kind is EntryKind.VERSION:
-            self.version_entries += 1
-        else:
-            self.erasure_entries += 1
+        self._counts[entry.kind] += 1
         leaves = self._log.leaves_of(entry.pointer)
         if leaf not in leaves:
             yield Fault(where, "is not found under its pointer")
             return
-        before = leaves.index(leaf) - 1
-        yield from self._sequence(where, entry, leaves[before] if before >= 0 else None)
+        wrong = self._sequence(entry, leaves[: leaves.index(leaf)])
+        if wrong is not None:
+            yield Fault(where, wrong)
 
-    def _sequence(self, where: str, entry: Entry, before: int | None) -> Iterator[Fault]:
+    def _sequence(self, entry: Entry, before: list[int]) -> str | None:
+        """Return what is wrong about an entry after those of the same pointer before it."""
         name = format_pointer(entry.pointer)
-        expected = 1
-        if before is not None:
-            try:
-                previous = parse_entry(self._log.entry(before))
-            except LedgerError:
-                return  # Named already: as an entry, or among the positions.
-            if previous.kind is EntryKind.ERASURE:
-                yield Fault(where, f"follows the erasure of record {name}")
-                return
-            expected = previous.version + 1
-        if entry.kind is EntryKind.ERASURE:
-            expected -= 1
-        if entry.version != expected:
-            yield Fault(where, f"says version {entry.version} of record {name}, not {expected}")
+        try:
+            if entry.kind is EntryKind.SHRED:
+                return _shred_sequence(name, entry, self._last(entry, before, EntryKind.SHRED))
+            state = self._last(entry, before, EntryKind.VERSION, EntryKind.ERASURE)
+            if entry.kind is EntryKind.CERTIFICATE:
+                issued = self._last(entry, before, EntryKind.CERTIFICATE)
+                return _certificate_sequence(_group_name(name, entry), entry, state, issued)
+            return _record_sequence(_group_name(name, entry), entry, state)
+        except LedgerError:
+            return None  # Named already: as an entry, or among the positions.
+
+    def _last(self, entry: Entry, before: list[int], *kinds: EntryKind) -> Entry | None:
+        """Return the newest earlier entry of these kinds about the same group or tree."""
+        for leaf in reversed(before):
+            found = parse_entry(self._log.entry(leaf))
+            if found.kind in kinds and found.group == entry.group:
+                return found
+        return None
 
     def _derived(self, head: Head) -> Iterator[Fault]:
         found = self._connection.exec_driver_sql(
@@ -171,6 +195,46 @@ class Fsck:
             self._memory.check(self._log, head)
         except LedgerError as error:
             yield Fault("signer", str(error))
+
+
+def _group_name(name: str, entry: Entry) -> str:
+    core = entry.group == CORE_GROUP
+    return f"record {name}" if core else f"group {entry.group} of record {name}"
+
+
+def _record_sequence(name: str, entry: Entry, before: Entry | None) -> str | None:
+    """Judge a version or an erasure by the one before it in its group.
+
+    The core has every version of its record. Another group has those in which it changed, and its
+    erasure may name a later version of the record.
+    """
+    if before is not None and before.kind is EntryKind.ERASURE:
+        return f"follows the erasure of {name}"
+    if before is None and entry.kind is EntryKind.ERASURE:
+        return f"is the erasure of {name}, of which there is no version"
+    least = 1 if before is None else before.version + (entry.kind is EntryKind.VERSION)
+    if entry.group == CORE_GROUP and entry.version != least:
+        return f"says version {entry.version} of {name}, not {least}"
+    if entry.version < least:
+        return f"says version {entry.version} of {name}, not {least} or later"
+    return None
+
+
+def _certificate_sequence(
+    name: str, entry: Entry, state: Entry | None, issued: Entry | None
+) -> str | None:
+    if state is None or state.kind is not EntryKind.ERASURE:
+        return f"is a certificate of {name}, which was not erased"
+    expected = 1 if issued is None else issued.version + 1
+    if entry.version != expected:
+        return f"is certificate {entry.version} of {name}, not {expected}"
+    return None
+
+
+def _shred_sequence(name: str, entry: Entry, before: Entry | None) -> str | None:
+    if before is not None and entry.version <= before.version:
+        return f"destroys generation {entry.version} of tenant {name} after {before.version}"
+    return None
 
 
 class _Recomputed:

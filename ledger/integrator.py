@@ -38,18 +38,34 @@ def integrate(connection: Connection) -> int:
     ).all()
     if not rows:
         return 0
+    entries = permuted([bytes(row[1]) for row in rows])
+    append_leaves(connection, entries)
+    connection.exec_driver_sql("DELETE FROM ledger_pending WHERE id <= ?", (rows[-1][0],))
+    return len(entries)
+
+
+def append_leaves(connection: Connection, entries: list[bytes]) -> None:
+    """Append entries as leaves, in the order in which they are given.
+
+    This is the one place that writes bundles, tiles, positions and head. The caller holds the
+    writer lock and commits.
+
+    Args:
+        connection: with a transaction open.
+        entries: one or more, not more than `BATCH_ENTRIES`, so that memory stays bounded.
+
+    Raises:
+        Forked: the head does not fit the bundles, or moved meanwhile.
+    """
     log = Log(connection)
     head = log.head()
-    entries = permuted([bytes(row[1]) for row in rows])
     root = _write_tiles(connection, log, head.size, entries)
     _write_bundles(connection, log, head.size, entries)
     connection.exec_driver_sql(
         "INSERT INTO ledger_position (pointer, leaf) VALUES (?, ?)",
         sorted((pointer_of(entry), head.size + n) for n, entry in enumerate(entries)),
     )
-    connection.exec_driver_sql("DELETE FROM ledger_pending WHERE id <= ?", (rows[-1][0],))
     _move_head(connection, head, head.size + len(entries), root)
-    return len(entries)
 
 
 def permuted(entries: list[bytes]) -> list[bytes]:

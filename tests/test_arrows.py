@@ -45,7 +45,10 @@ IMPURE_LIBRARIES = DATABASES_AND_NETWORKS | {
     *("fcntl", "io", "time", "logging"),
 }
 
-LIBRARIES = {"alembic", "boto3", "click", "cryptography", "nacl", "rich", "sqlalchemy"}
+LIBRARIES = {
+    *("alembic", "boto3", "click", "cryptography", "nacl", "rich", "shamir_mnemonic"),
+    "sqlalchemy",
+}
 DESERIALISERS = {"pickle", "cPickle", "dill", "marshal", "shelve", "yaml", "ruamel", "jsonpickle"}
 # Anything else that encrypts, hashes or draws is a second source of cryptography. `secrets` is not:
 # it hands on the operating system's randomness.

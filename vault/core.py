@@ -1,16 +1,14 @@
 """What every operation on an open vault shares: folder, configuration, database, keys and clock.
 
-`Core.change` is the one way to write: a transaction under the writer lock together with an edit of
-the key tree and the subject index as that transaction sees them. Records, key nodes and pending
-entries become durable at once or not at all (P5); the caches take the change over only after the
-commit.
+`Core.change` is the one way to write: a transaction under the writer lock together with edits of the
+key trees and the subject index as that transaction sees them. Records, key nodes and pending entries
+become durable at once or not at all (P5); the caches take the change over only after the commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -30,8 +28,10 @@ from vault.config import Config, checked_actor
 from vault.database import Database
 from vault.errors import Damaged, PurposeRefused
 from vault.keyring import SIGNER_FOLDER, Keyring
-from vault.keytree import ROOT, KeyTree, TreeEdit, TreeState
-from vault.records import Action, RecordRow
+from vault.keytree import KeyTree, TreeEdit, TreeState, root_of, tree_of
+from vault.leases import Lease
+from vault.records import Action, RecordRow, current_slot
+from vault.rootkeys.provider import TreeNumber
 from vault.subjects import BucketCache, ReadKey, SubjectIndex
 
 DATABASE_FILE = "vault.db"
@@ -44,19 +44,38 @@ class Caller(NamedTuple):
     purpose: str
 
 
-@dataclass(frozen=True, slots=True)
 class Change:
     """One transaction that writes.
 
-    Attributes:
+    Args:
+        core: of the open vault.
         connection: holds the writer lock.
-        edit: of the key tree.
-        subjects: the index as this transaction sees it.
     """
 
-    connection: Connection
-    edit: TreeEdit
-    subjects: SubjectIndex
+    def __init__(self, core: Core, connection: Connection) -> None:
+        self._core = core
+        self.connection = connection
+        self.edit = core.tree.edit(connection)
+        self.subjects = core.subject_index(connection, self.edit.state, self.edit.key)
+
+    @cached_property
+    def permanent(self) -> TreeEdit:
+        """The edit of the tree for records that are kept for ever; made when it is needed."""
+        return self._core.trees[TreeNumber.PERMANENT].edit(self.connection)
+
+    @property
+    def edits(self) -> list[TreeEdit]:
+        """The edits that this change has begun."""
+        begun = vars(self).get("permanent")
+        return [self.edit] if begun is None else [self.edit, begun]
+
+    def edit_of(self, tree: TreeNumber) -> TreeEdit:
+        """Return the edit of a tree."""
+        return self.edit if tree is TreeNumber.ORDINARY else self.permanent
+
+    def key(self, slot: int) -> bytes:
+        """Return the key in a slot of either tree, as this change leaves it."""
+        return self.edit_of(tree_of(slot)).key(slot)
 
     def act(self, caller: Caller, action: Action, at: int) -> int:
         """Record who does what and why, and return the act's id (P6)."""
@@ -95,7 +114,12 @@ class Core:
         self.keyring = keyring
         self.clock = clock
         self._default_caller = Caller(checked_actor(actor), config.registered(None))
-        self.tree = KeyTree(keyring.root)
+        self.lease = Lease(folder)
+        self.providers = keyring.providers
+        self.trees = {
+            number: KeyTree(number, self.providers, self.lease) for number in TreeNumber
+        }
+        self.tree = self.trees[TreeNumber.ORDINARY]
         self.tiles = TileCache()
         self._buckets = BucketCache()
         try:
@@ -103,7 +127,7 @@ class Core:
                 state = self.tree.state(connection)
                 self.origin = Log(connection).head().origin
                 # Opening the root node proves at once that the root key belongs to this database.
-                self.tree.node(connection, state, ROOT)
+                self.tree.node(connection, state, root_of(TreeNumber.ORDINARY))
             if not is_key_name(self.origin):
                 raise Damaged("the origin of the ledger in the database cannot name its key")
         except (LedgerError, TypeError, ValueError, OverflowError) as error:
@@ -111,6 +135,7 @@ class Core:
             raise Damaged(
                 f"{database.path} is damaged: its tree or its ledger cannot be read"
             ) from error
+        self.tenant = state.tenant
         self.cipher = Cipher(state.tenant)
         self.committer = Committer(self.origin)
 
@@ -148,13 +173,14 @@ class Core:
     def change(self) -> Iterator[Change]:
         """Write under the writer lock; an exception leaves everything as it was."""
         with self.database.write() as connection:
-            edit = self.tree.edit(connection)
-            change = Change(connection, edit, self.subject_index(connection, edit.state, edit.key))
+            change = Change(self, connection)
             yield change
-            edit.write()
-        self.tree.adopt(edit)
-        if edit.written:
-            self._buckets.adopt(edit.state.label, change.subjects)
+            for edit in change.edits:
+                edit.write()
+        for edit in change.edits:
+            edit.tree.adopt(edit)
+        if change.edit.written and not change.edit.moves:
+            self._buckets.adopt(change.edit.state.label, change.subjects)
 
     def subject_index(
         self, connection: Connection, state: TreeState, read_key: ReadKey
@@ -170,21 +196,28 @@ class Core:
         Raises:
             Damaged: the row was changed, or its key is gone.
         """
-        slot = connection.exec_driver_sql(
-            "SELECT slot FROM vault_version WHERE record_id = ? AND number = ?",
-            (record.id, record.current),
-        ).scalar()
-        if slot is None:
-            raise Damaged(f"record {record.name} lacks its newest version")
-        keys = derive_record_keys(read_key(slot))
+        keys = derive_record_keys(read_key(current_slot(connection, record)))
         record.check_tag(keys)
         return keys
 
     def read_key(self, connection: Connection, state: TreeState | None = None) -> ReadKey:
-        """Return a function from slot to key, for one snapshot."""
-        state = state or self.tree.state(connection)
-        return lambda slot: self.tree.key(connection, state, slot)
+        """Return a function from a slot of either tree to its key, for one snapshot.
+
+        Args:
+            connection: with the snapshot.
+            state: of the ordinary tree, where the caller has read it.
+        """
+        states = {} if state is None else {TreeNumber.ORDINARY: state}
+
+        def read(slot: int) -> bytes:
+            tree = self.trees[tree_of(slot)]
+            if tree.number not in states:
+                states[tree.number] = tree.state(connection)
+            return tree.key(connection, states[tree.number], slot)
+
+        return read
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database and give the lease back."""
         self.database.close()
+        self.lease.end()

@@ -5,7 +5,8 @@ and notes go, the subject's row goes with its last record, the erasure entry bec
 the write-ahead log is folded into the database and emptied, so that neither file keeps a former
 copy, and the stored bytes are read back through nothing that was cached. From the moment that
 `erase` returns, the live system cannot decrypt the record. Copies of the database that were made
-before can, for whoever also has the root key of their generation: this module does not claim more.
+before can, for whoever also has the root key of their generation: destroying those is the work of
+vault/shredding.py, and only then is an erasure certified.
 """
 
 from __future__ import annotations
@@ -14,20 +15,16 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ledger.entry import encode_erasure
 from ledger.errors import LedgerError
-from ledger.log import append_pending
 from ledger.pointer import parse_pointer
 from policy import Decision, ErasureFacts, Ground, Outcome, decide
-from vault import keynode
 from vault.checkpointing import integrate_pending
 from vault.cipher import NONCE_BYTES, Sealed
-from vault.core import Caller, Change, Core
-from vault.errors import Erased, Incomplete, InvalidInput, Refused
-from vault.keynode import SlotState
-from vault.keytree import KeyTree
+from vault.core import Caller, Core
+from vault.destroying import Target, confirm, destroy
+from vault.errors import Erased, InvalidInput, Refused
 from vault.reading import erased_error
-from vault.records import Action, RecordRow, VersionRow, load_record, load_versions
+from vault.records import Action, RecordRow, load_record
 
 MAX_REASON_BYTES = 4_096
 
@@ -95,17 +92,16 @@ def _erase_living(core: Core, pointer: bytes, ground: Ground, caller: Caller) ->
         if record.erased_act is not None:
             raise erased_error(change.connection, record)
         core.require_allowed(record.category, caller.purpose)
-        core.record_keys(change.connection, record, change.edit.key)
+        core.record_keys(change.connection, record, change.key)
         decision = _decide(core, record, ground)
         if decision.outcome is not Outcome.ALLOWED:
             raise Refused(record.name, decision)
-        versions = load_versions(change.connection, record.id)
         act_id = change.act(caller, Action.ERASE, erased_at)
-        _destroy(change, record, versions, ground, act_id)
+        versions = destroy(change, Target(record, ground, decision), act_id)
     files_clean = core.database.clean_files()
-    _confirm(core, record, versions)
+    confirm(core, [record])
     generation = change.edit.state.generation
-    return Erasure(record.name, decision, len(versions), erased_at, generation, files_clean)
+    return Erasure(record.name, decision, versions, erased_at, generation, files_clean)
 
 
 def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> None:
@@ -127,7 +123,7 @@ def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> No
         if record.erased_act is not None:
             raise erased_error(change.connection, record)
         core.require_allowed(record.category, caller.purpose)
-        keys = core.record_keys(change.connection, record, change.edit.key)
+        keys = core.record_keys(change.connection, record, change.key)
         sealed = core.cipher.seal(
             keys, pointer, record.current, encoded, os.urandom(NONCE_BYTES), Sealed.NOTE
         )
@@ -162,59 +158,3 @@ def _erased_before(core: Core, pointer: bytes, ground: Ground) -> Erased:
         record = load_record(connection, pointer)
         error = erased_error(connection, record)
     return Erased(record.name, error.leaf, error.erased_at, _decide(core, record, ground))
-
-
-def _destroy(
-    change: Change, record: RecordRow, versions: list[VersionRow], ground: Ground, act_id: int
-) -> None:
-    connection = change.connection
-    change.edit.erase([version.slot for version in versions])
-    connection.exec_driver_sql(
-        "UPDATE vault_version SET body = NULL, erased_generation = ? WHERE record_id = ?",
-        (change.edit.state.generation, record.id),
-    )
-    connection.exec_driver_sql("DELETE FROM vault_hold WHERE record_id = ?", (record.id,))
-    connection.exec_driver_sql(
-        "UPDATE vault_record SET category = NULL, retention = NULL, record_date = NULL,"
-        " brondatum = NULL, subject_id = NULL, import_slot = NULL, on_hold = 0, row_tag = NULL,"
-        " ground = ?, erased_act = ? WHERE id = ?",
-        (ground, act_id, record.id),
-    )
-    if record.subject_id is not None:
-        others = connection.exec_driver_sql(
-            "SELECT 1 FROM vault_record WHERE subject_id = ? LIMIT 1", (record.subject_id,)
-        ).scalar()
-        if others is None:
-            change.subjects.forget(change.edit, record.subject_id)
-    if record.import_slot is not None:
-        _forget_import(change, record.import_slot)
-    append_pending(connection, [encode_erasure(bytes(record.pointer), record.current)])
-
-
-def _forget_import(change: Change, slot: int) -> None:
-    # The run's tag could confirm a guess at the whole file, so it dies with the first of its
-    # records; the others keep the slot's number, which names nothing any more.
-    gone = change.connection.exec_driver_sql("DELETE FROM vault_import WHERE slot = ?", (slot,))
-    if gone.rowcount:
-        change.edit.erase([slot])
-
-
-def _confirm(core: Core, record: RecordRow, versions: list[VersionRow]) -> None:
-    """Read the destruction back from the stored bytes, with a tree that has cached nothing."""
-    tree = KeyTree(core.keyring.root)
-    with core.database.read() as connection:
-        state = tree.state(connection)
-        left = [
-            version.number for version in load_versions(connection, record.id) if version.has_body
-        ]
-        for version in versions:
-            leaf = tree.node(connection, state, (0, version.slot >> 8))
-            position = version.slot & 255
-            zeroed = keynode.key_at(leaf, position) == bytes(keynode.KEY_BYTES)
-            if keynode.state_at(leaf, position) is not SlotState.ERASED or not zeroed:
-                left.append(version.number)
-    if left:
-        numbers = ", ".join(str(number) for number in sorted(set(left)))
-        raise Incomplete(
-            f"record {record.name}: version {numbers} was not destroyed; run 'kluis audit'"
-        )

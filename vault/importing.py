@@ -207,7 +207,7 @@ class _Run:
 
     def _begin(self, change: Change) -> int:
         for slot, tag in change.connection.exec_driver_sql("SELECT slot, tag FROM vault_import"):
-            if hmac.compare_digest(self._tag(change.edit.key(slot)), bytes(tag)):
+            if hmac.compare_digest(self._tag(change.key(slot)), bytes(tag)):
                 raise Busy("another process is importing this file")
         key = os.urandom(KEY_BYTES)
         slot = change.edit.add([key])

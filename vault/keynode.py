@@ -8,7 +8,7 @@ position.
     associated data = format 0x01 || tenant, 16 bytes || level, 1 byte || index, 4 bytes
 
 AES-GCM-SIV (RFC 8452) since a node is sealed many times under one key. A slot goes from free to
-live or permanent and from live to erased, never back. Pure. Tested in tests/vault/test_keynode.py.
+live or permanent and from there to erased, never back. Pure. Tested in tests/vault/test_keynode.py.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ def key_at(node: bytes | bytearray, position: int) -> bytes:
     return bytes(node[start : start + KEY_BYTES])
 
 
-def put_keys(node: bytearray, position: int, keys: bytes) -> None:
-    """Fill consecutive free slots with live keys.
+def put_keys(node: bytearray, position: int, keys: bytes, state: SlotState) -> None:
+    """Fill consecutive free slots with keys.
 
     Args:
         node: changed in place.
         position: of the first slot.
         keys: a multiple of 32 bytes; must not reach past the node.
+        state: what the slots become, live or permanent.
 
     Raises:
         Damaged: a slot is not free: what says where free slots begin was changed.
@@ -69,7 +70,7 @@ def put_keys(node: bytearray, position: int, keys: bytes) -> None:
     start = FANOUT + position * KEY_BYTES
     if any(node[position : position + count]):
         raise Damaged("the key tree hands out a slot that is in use")
-    node[position : position + count] = bytes([SlotState.LIVE]) * count
+    node[position : position + count] = bytes([state]) * count
     node[start : start + len(keys)] = keys
 
 

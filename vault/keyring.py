@@ -1,8 +1,10 @@
 """The key files of a vault, opened when they are first needed.
 
-    keys/root.key        the root key (vault/rootkey.py)
+    keys/                root keys that lie in files (vault/rootkeys/file.py)
     signer/log.key       the ledger's Ed25519 seed; `signer/` also remembers what was signed last
     signer/anchor.key    the Ed25519 seed with which the local anchor signs its receipts
+    signer/organisation.key and .pem
+                         the key that signs certificates of destruction (vault/organisation.py)
 
 Each is sealed under the vault's passphrase. Opening one costs an Argon2id run, so a read does not
 open the signing keys. `signer/` belongs in no backup: a copy of it could sign a second history.
@@ -10,6 +12,7 @@ open the signing keys. `signer/` belongs in no backup: a copy of it could sign a
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +20,11 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
-from vault.rootkey import FileRootKey, RootKeyProvider
+from vault import organisation
+from vault.generations import Providers
+from vault.organisation import OrganisationKey
+from vault.rootkeys.provider import Surroundings
 
-ROOT_KEY = Path("keys") / "root.key"
 SIGNER_FOLDER = Path("signer")
 LOG_KEY = SIGNER_FOLDER / "log.key"
 ANCHOR_KEY = SIGNER_FOLDER / "anchor.key"
@@ -43,19 +48,30 @@ class Keyring:
         return f"Keyring({str(self._folder)!r})"
 
     @classmethod
-    def create(cls, folder: Path, passphrase: str) -> Keyring:
-        """Make all keys of a new vault."""
-        for path in (ROOT_KEY, LOG_KEY):
-            (folder / path.parent).mkdir(mode=0o700)
-        FileRootKey.create(folder / ROOT_KEY, passphrase)
+    def create(cls, folder: Path, passphrase: str, origin: str, now: dt.datetime) -> Keyring:
+        """Make the signing keys of a new vault.
+
+        Args:
+            folder: of the vault.
+            passphrase: seals them.
+            origin: of its ledger, which the organisation's certificate names.
+            now: from when that certificate holds.
+        """
+        (folder / SIGNER_FOLDER).mkdir(mode=0o700)
+        organisation.create(folder, passphrase, origin, now)
         for path, label in ((LOG_KEY, _LOG_LABEL), (ANCHOR_KEY, _ANCHOR_LABEL)):
             write_key_file(folder / path, label, os.urandom(SECRET_BYTES), passphrase)
         return cls(folder, passphrase)
 
     @cached_property
-    def root(self) -> RootKeyProvider:
-        """The provider of the root key."""
-        return FileRootKey(self._folder / ROOT_KEY, self._passphrase)
+    def providers(self) -> Providers:
+        """The providers of the root keys."""
+        return Providers(Surroundings(self._folder, self._passphrase))
+
+    @cached_property
+    def organisation(self) -> OrganisationKey:
+        """The key that signs certificates of destruction."""
+        return OrganisationKey.open(self._folder, self._passphrase)
 
     @cached_property
     def log(self) -> SigningKey:

@@ -14,11 +14,17 @@ the path a fresh key, up to the root, which is sealed anew by the epoch key: who
 tree and any old node cannot reach the erased key without an old root node and the epoch key of that
 generation.
 
+A vault has two such trees, one for records that can expire and one for those that are kept for ever
+(ST6), whose root keys differ. They share one numbering: the slots of tree t are t * 2^32 and up, so
+the number of its root node is t, and a slot or a node name says by itself to which tree it belongs.
+
 Every change is one transaction under the writer lock that ends in a compare-and-swap on
 (generation, sequence). Opened nodes are cached, and the cache counts only for the sequence that is
 read in the same snapshot: whoever finds another one drops it. So a process that slept through
-another's erasure neither serves the erased key nor seals it back. Tested in
-tests/vault/test_keytree.py and tests/vault/test_two_writers.py.
+another's erasure neither serves the erased key nor seals it back. The sequence guards against a
+stale change, the generation is the fence against a seal under an epoch key that is to be destroyed.
+Tested in tests/vault/test_keytree.py, tests/vault/test_two_writers.py and
+tests/vault/test_shred_model.py.
 """
 
 from __future__ import annotations
@@ -33,18 +39,42 @@ from sqlalchemy import Connection
 from ledger.driver import run, run_many
 from vault import keynode
 from vault.errors import Damaged, KeyLost, TreeMoved
+from vault.generations import (
+    GenerationState,
+    Providers,
+    insert_generation,
+    insert_provider,
+    load_generation,
+)
 from vault.keynode import FANOUT, KEY_BYTES, SlotState
-from vault.rootkey import RootKeyProvider
+from vault.leases import Lease
+from vault.rootkeys.provider import KeyContext, ProviderKind, TreeNumber
 
 ROOT_LEVEL = 3
 MAX_SLOTS = FANOUT ** (ROOT_LEVEL + 1)
+TENANT_BYTES = 16
+_TREE_SHIFT = 32
 # Each opened node takes 8.4 KB; this holds the leaves of half a million keys.
 _CACHED_NODES = 2_048
 _USABLE = frozenset({SlotState.LIVE, SlotState.PERMANENT})
 
 NodeName = tuple[int, int]  # level, number
-ROOT: NodeName = (ROOT_LEVEL, 0)
 _Label = tuple[int, int]  # generation, sequence
+
+
+def tree_of(slot: int) -> TreeNumber:
+    """Return the tree to which a slot belongs."""
+    return TreeNumber(slot >> _TREE_SHIFT)
+
+
+def first_slot(tree: TreeNumber) -> int:
+    """Return the lowest slot of a tree."""
+    return tree << _TREE_SHIFT
+
+
+def root_of(tree: TreeNumber) -> NodeName:
+    """Return the name of a tree's root node."""
+    return ROOT_LEVEL, int(tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +99,36 @@ class TreeState:
         return self.generation, self.sequence
 
 
+def plant_trees(connection: Connection, providers: Providers, tenant: bytes) -> None:
+    """Write the first generation of each tree that the database lacks, with root keys in files.
+
+    Args:
+        connection: with the writer lock held.
+        providers: of the vault.
+        tenant: 16 bytes, the same for all trees of a vault.
+    """
+    provider_id = insert_provider(connection, ProviderKind.FILE, {})
+    for number in TreeNumber:
+        found = run(connection, "SELECT 1 FROM vault_tree WHERE id = ?", (number + 1,)).fetchone()
+        if found is None:
+            KeyTree.create(connection, providers, provider_id, number, tenant)
+
+
 class KeyTree:
     """Reads keys and prepares changes.
 
     Args:
-        provider: unwraps the epoch key, once per generation and process.
+        number: which of the vault's trees.
+        providers: unwrap the epoch key, once per generation and process.
+        lease: under which this process may use what it has cached; None for a passing look.
     """
 
-    def __init__(self, provider: RootKeyProvider) -> None:
-        self._provider = provider
+    def __init__(
+        self, number: TreeNumber, providers: Providers, lease: Lease | None = None
+    ) -> None:
+        self.number = number
+        self._providers = providers
+        self._lease = lease
         self._epoch_keys: dict[int, bytes] = {}
         # Guards label and cache together: threads read under different snapshots.
         self._lock = threading.Lock()
@@ -88,36 +139,67 @@ class KeyTree:
         return f"KeyTree(cached for {self._label})"
 
     @staticmethod
-    def create(connection: Connection, provider: RootKeyProvider) -> None:
-        """Write the first generation of an empty tree, with a fresh tenant."""
-        tenant, epoch_key = os.urandom(16), os.urandom(KEY_BYTES)
-        connection.exec_driver_sql(
-            "INSERT INTO vault_generation (number, provider, wrapped) VALUES (1, ?, ?)",
-            (provider.name, provider.wrap(tenant, 1, epoch_key)),
+    def create(
+        connection: Connection,
+        providers: Providers,
+        provider_id: int,
+        number: TreeNumber,
+        tenant: bytes,
+    ) -> None:
+        """Write the first generation of an empty tree.
+
+        Args:
+            connection: with the writer lock held.
+            providers: of the vault.
+            provider_id: of the one that keeps the tree's first root key.
+            number: of the tree.
+            tenant: 16 bytes, the same for all trees of a vault.
+        """
+        epoch_key = os.urandom(KEY_BYTES)
+        insert_generation(
+            connection, providers, provider_id, KeyContext(tenant, number, 1), epoch_key
         )
-        connection.exec_driver_sql(
+        run(
+            connection,
+            "UPDATE vault_generation SET state = ? WHERE tree = ? AND number = 1",
+            (GenerationState.OPEN, number),
+        )
+        run(
+            connection,
             "INSERT INTO vault_tree (id, tenant, generation, sequence, next_slot)"
-            " VALUES (1, ?, 1, 0, 0)",
-            (tenant,),
+            " VALUES (?, ?, 1, 0, ?)",
+            (number + 1, tenant, first_slot(number)),
         )
-        root = keynode.seal_node(keynode.empty_node(), epoch_key, tenant, ROOT_LEVEL, 0)
-        connection.exec_driver_sql(
-            "INSERT INTO vault_node (level, number, sealed) VALUES (?, 0, ?)", (ROOT_LEVEL, root)
+        level, index = root_of(number)
+        root = keynode.seal_node(keynode.empty_node(), epoch_key, tenant, level, index)
+        run(
+            connection,
+            "INSERT INTO vault_node (level, number, sealed, changed) VALUES (?, ?, ?, 0)",
+            (level, index, root),
         )
 
     def state(self, connection: Connection) -> TreeState:
-        """Read the tree's row, as this snapshot has it."""
+        """Read the tree's row, as this snapshot has it, and acknowledge its generation."""
         row = run(
             connection,
-            "SELECT tenant, generation, sequence, next_slot FROM vault_tree WHERE id = 1",
+            "SELECT tenant, generation, sequence, next_slot FROM vault_tree WHERE id = ?",
+            (self.number + 1,),
         ).fetchone()
         if row is None:
-            raise Damaged("the database has no key tree")
-        return TreeState(bytes(row[0]), *row[1:])
+            raise Damaged("the database lacks a key tree")
+        state = TreeState(bytes(row[0]), *row[1:])
+        with self._lock:
+            self._drop_stale(state)
+        if self._lease is not None:
+            # Only now: what the older generation's epoch key was used for is gone from memory.
+            self._lease.acknowledge(self.number, state.generation)
+        return state
 
     def cached_key(self, generation: int, sequence: int, slot: int) -> bytes | None:
         """Return a live key from the cache, if that counts for the sequence just read."""
         if self._label != (generation, sequence):
+            return None
+        if self._lease is not None and self._lease.is_over():
             return None
         leaf = self._cache.get((0, slot >> 8))
         if leaf is None or leaf[slot & 255] not in _USABLE:
@@ -169,23 +251,28 @@ class KeyTree:
     def adopt(self, edit: TreeEdit) -> None:
         """Take over what an edit wrote, once its transaction is committed."""
         with self._lock:
-            if edit.written and self._label == edit.state.label:
+            # A change of generation is not adopted: everything is read back from what was stored.
+            if edit.written and not edit.moves and self._label == edit.state.label:
                 if len(self._cache) + len(edit.nodes) > _CACHED_NODES:
                     self._cache.clear()
                 self._cache.update({name: bytes(node) for name, node in edit.nodes.items()})
                 self._label = (edit.state.generation, edit.state.sequence + 1)
 
     def epoch_key(self, connection: Connection, state: TreeState) -> bytes:
-        """Return the epoch key of the tree's generation."""
+        """Return the epoch key of the tree's generation.
+
+        Raises:
+            KeyGone: the root key of that generation was destroyed.
+            ProviderUnreachable, ProviderDenied, ProviderFailed: the provider does not unwrap it.
+        """
         known = self._epoch_keys.get(state.generation)
         if known is None:
-            wrapped = connection.exec_driver_sql(
-                "SELECT wrapped FROM vault_generation WHERE number = ?", (state.generation,)
-            ).scalar()
-            if wrapped is None:
-                raise Damaged(f"generation {state.generation} has no wrapped epoch key")
-            known = self._provider.unwrap(state.tenant, state.generation, bytes(wrapped))
-            self._epoch_keys[state.generation] = known
+            generation = load_generation(connection, self.number, state.generation)
+            known = self._providers.unwrap(connection, state.tenant, generation)
+            with self._lock:
+                # Never kept for an older one: this process has promised to have dropped it.
+                if state.generation >= self._label[0]:
+                    self._epoch_keys = {state.generation: known}
         return known
 
     def _node_key(self, connection: Connection, state: TreeState, name: NodeName) -> bytes:
@@ -200,6 +287,12 @@ class KeyTree:
     def _drop_stale(self, state: TreeState) -> None:
         # A reader in an older snapshot goes without the cache and leaves it as it is.
         if self._label < state.label:
+            if self._label[0] < state.generation:
+                self._epoch_keys = {
+                    number: key
+                    for number, key in self._epoch_keys.items()
+                    if number >= state.generation
+                }
             self._cache.clear()
             self._label = state.label
 
@@ -214,34 +307,45 @@ class TreeEdit:
     """
 
     def __init__(self, tree: KeyTree, connection: Connection, state: TreeState) -> None:
-        self._tree = tree
+        self.tree = tree
         self._connection = connection
         self.state = state
         self.nodes: dict[NodeName, bytearray] = {}
         self.written = False
         self._next_slot = state.next_slot
         self._rekeyed: set[NodeName] = set()
+        self._next: tuple[int, bytes] | None = None
+        permanent = tree.number is TreeNumber.PERMANENT
+        # No ordinary erasure reaches a slot of the permanent tree.
+        self._slot_state = SlotState.PERMANENT if permanent else SlotState.LIVE
+
+    @property
+    def moves(self) -> bool:
+        """Whether this change moves the tree to another generation."""
+        return self._next is not None
 
     def key(self, slot: int) -> bytes:
         """Return the key in a slot as this change leaves it."""
         changed = self.nodes.get((0, slot >> 8))
         if changed is None:
-            return self._tree.key(self._connection, self.state, slot)
-        if keynode.state_at(changed, slot & 255) is not SlotState.LIVE:
+            return self.tree.key(self._connection, self.state, slot)
+        if keynode.state_at(changed, slot & 255) not in _USABLE:
             raise KeyLost(f"slot {slot} of the key tree is not live")
         return keynode.key_at(changed, slot & 255)
 
     def add(self, keys: Sequence[bytes]) -> int:
         """Put keys of 32 bytes into the next free slots and return the first slot."""
         first = slot = self._next_slot
-        if first + len(keys) > MAX_SLOTS:
+        if first + len(keys) > first_slot(self.tree.number) + MAX_SLOTS:
             raise Damaged(f"the key tree is full: {MAX_SLOTS} slots were used")
         taken = 0
         while taken < len(keys):
             position = slot & 255
             count = min(FANOUT - position, len(keys) - taken)
             leaf = self._leaf_for(slot)
-            keynode.put_keys(leaf, position, b"".join(keys[taken : taken + count]))
+            keynode.put_keys(
+                leaf, position, b"".join(keys[taken : taken + count]), self._slot_state
+            )
             taken += count
             slot += count
         self._next_slot = slot
@@ -251,16 +355,40 @@ class TreeEdit:
         """Zero slots and mark every node above them for a fresh key.
 
         Raises:
-            KeyLost: a slot holds no live key, so there is nothing to erase.
+            KeyLost: a slot holds no live key, so there is nothing to erase, or it is permanent.
         """
+        self._erase(slots, SlotState.LIVE)
+
+    def erase_permanent(self, slots: Iterable[int]) -> None:
+        """Zero slots of records that are kept for ever, after M custodians broke the glass (D2b, D5).
+
+        Raises:
+            KeyLost: a slot holds no permanent key.
+        """
+        self._erase(slots, SlotState.PERMANENT)
+
+    def _erase(self, slots: Iterable[int], expected: SlotState) -> None:
         for slot in slots:
             leaf = self._open((0, slot >> 8))
             found = keynode.state_at(leaf, slot & 255)
-            if found is not SlotState.LIVE:
-                raise KeyLost(f"slot {slot} of the key tree is {found.name.lower()}, not live")
+            if found is not expected:
+                raise KeyLost(
+                    f"slot {slot} of the key tree is {found.name.lower()},"
+                    f" not {expected.name.lower()}"
+                )
             keynode.zero_slot(leaf, slot & 255)
             for level in range(ROOT_LEVEL):
                 self._rekeyed.add((level, slot >> (8 * (level + 1))))
+
+    def reseal(self, generation: int, epoch_key: bytes) -> None:
+        """Move the tree to another generation: its root node is sealed under that epoch key.
+
+        Args:
+            generation: higher than the tree's.
+            epoch_key: 32 bytes, wrapped and stored under that generation.
+        """
+        self._open(root_of(self.tree.number))
+        self._next = (generation, epoch_key)
 
     def write(self) -> None:
         """Seal the changed nodes and swap the tree's row.
@@ -273,9 +401,13 @@ class TreeEdit:
         self._give_fresh_keys()
         run_many(
             self._connection,
-            "INSERT INTO vault_node (level, number, sealed) VALUES (?, ?, ?)"
-            " ON CONFLICT (level, number) DO UPDATE SET sealed = excluded.sealed",
-            [(level, number, self._sealed(level, number)) for level, number in self.nodes],
+            "INSERT INTO vault_node (level, number, sealed, changed) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (level, number) DO UPDATE"
+            " SET sealed = excluded.sealed, changed = excluded.changed",
+            [
+                (level, number, self._sealed(level, number), self.state.sequence + 1)
+                for level, number in self.nodes
+            ],
         )
         self._swap()
         self.written = True
@@ -283,9 +415,15 @@ class TreeEdit:
     def _swap(self) -> None:
         swapped = run(
             self._connection,
-            "UPDATE vault_tree SET sequence = sequence + 1, next_slot = ?"
-            " WHERE id = 1 AND generation = ? AND sequence = ?",
-            (self._next_slot, self.state.generation, self.state.sequence),
+            "UPDATE vault_tree SET sequence = sequence + 1, next_slot = ?, generation = ?"
+            " WHERE id = ? AND generation = ? AND sequence = ?",
+            (
+                self._next_slot,
+                self.state.generation if self._next is None else self._next[0],
+                self.tree.number + 1,
+                self.state.generation,
+                self.state.sequence,
+            ),
         )
         if swapped.rowcount != 1:
             raise TreeMoved("the key tree was changed by another writer: try again")
@@ -297,10 +435,12 @@ class TreeEdit:
             keynode.replace_key(parent, number & 255, os.urandom(KEY_BYTES))
 
     def _sealed(self, level: int, number: int) -> bytes:
-        if level == ROOT_LEVEL:
-            key = self._tree.epoch_key(self._connection, self.state)
+        if level == ROOT_LEVEL and self._next is not None:
+            key = self._next[1]
+        elif level == ROOT_LEVEL:
+            key = self.tree.epoch_key(self._connection, self.state)
         else:
-            parent = self.nodes.get((level + 1, number >> 8)) or self._tree.node(
+            parent = self.nodes.get((level + 1, number >> 8)) or self.tree.node(
                 self._connection, self.state, (level + 1, number >> 8)
             )
             key = keynode.key_at(parent, number & 255)
@@ -309,7 +449,7 @@ class TreeEdit:
     def _open(self, name: NodeName) -> bytearray:
         node = self.nodes.get(name)
         if node is None:
-            node = bytearray(self._tree.node(self._connection, self.state, name))
+            node = bytearray(self.tree.node(self._connection, self.state, name))
             self.nodes[name] = node
         return node
 
@@ -319,6 +459,7 @@ class TreeEdit:
             if slot % FANOUT ** (level + 1) == 0:
                 number = slot >> (8 * (level + 1))
                 parent = self._open((level + 1, number >> 8))
-                keynode.put_keys(parent, number & 255, os.urandom(KEY_BYTES))
+                fresh = os.urandom(KEY_BYTES)
+                keynode.put_keys(parent, number & 255, fresh, SlotState.LIVE)
                 self.nodes[level, number] = keynode.empty_node()
         return self._open((0, slot >> 8))

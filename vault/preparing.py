@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from ledger.entry import encode_version
 from ledger.pointer import POINTER_BYTES
-from policy import InvalidPolicy, RecordCategory, archiefactiedatum, retention_rule
+from policy import InvalidPolicy, RecordCategory, Waardering, archiefactiedatum, retention_rule
 from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, RecordKeys, derive_record_keys
 from vault.core import Core
 from vault.errors import InvalidInput
+from vault.rootkeys.provider import TreeNumber
 from vault.subjects import encode_subject
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
@@ -54,6 +55,7 @@ class PreparedRecord(NamedTuple):
     retention: str | None
     record_date: str
     brondatum: str | None
+    tree: TreeNumber
 
     def __repr__(self) -> str:
         return "PreparedRecord(…)"
@@ -70,7 +72,7 @@ class Preparer:
     def __init__(self, core: Core, category: RecordCategory) -> None:
         self._core = core
         self._category = category
-        self._duties: dict[tuple[dt.date, dt.date | None], str | None] = {}
+        self._duties: dict[tuple[dt.date, dt.date | None], tuple[str | None, TreeNumber]] = {}
 
     def prepare(self, batch: Sequence[NewRecord]) -> list[PreparedRecord]:
         """Return the prepared records of a batch.
@@ -94,6 +96,7 @@ class Preparer:
         dates = (record_date, record.brondatum)
         if dates not in self._duties:
             self._duties[dates] = _duty(self._category, *dates)
+        retention, tree = self._duties[dates]
         pointer = randomness[:POINTER_BYTES]
         slot_key = randomness[POINTER_BYTES:-NONCE_BYTES]
         keys = derive_record_keys(slot_key)
@@ -107,9 +110,10 @@ class Preparer:
             encode_version(pointer, 1, commitment),
             encode_subject(record.subject),
             self._category.name,
-            self._duties[dates],
+            retention,
             record_date.isoformat(),
             record.brondatum.isoformat() if record.brondatum else None,
+            tree,
         )
 
 
@@ -119,8 +123,12 @@ def check_payload(payload: bytes) -> None:
         raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes; this one has more")
 
 
-def _duty(category: RecordCategory, record_date: dt.date, brondatum: dt.date | None) -> str | None:
-    """Return the rule by which a record must be kept, as it is stored (ST1, ST2, ST3).
+def _duty(
+    category: RecordCategory, record_date: dt.date, brondatum: dt.date | None
+) -> tuple[str | None, TreeNumber]:
+    """Return the rule by which a record must be kept, as it is stored, and the tree for its keys.
+
+    Rows: ST1, ST2, ST3; ST6 for the tree.
 
     Refuses what no decision could be made about later.
     """
@@ -128,9 +136,10 @@ def _duty(category: RecordCategory, record_date: dt.date, brondatum: dt.date | N
         raise InvalidInput("record_date and brondatum are days, without a time")
     rule = retention_rule(category, record_date)
     if rule is None:
-        return None
+        return None, TreeNumber.ORDINARY
     try:
         archiefactiedatum(brondatum, rule.result)
     except InvalidPolicy as error:
         raise InvalidInput(f"brondatum: {error}") from None
-    return str(rule)
+    permanent = rule.result.waardering is Waardering.BLIJVEND_BEWAREN
+    return str(rule), TreeNumber.PERMANENT if permanent else TreeNumber.ORDINARY

@@ -113,7 +113,7 @@ def _disclose(core: Core, record: RecordRow, number: int, caller: Caller) -> Ope
             raise erased_error(change.connection, record)
         core.require_allowed(record.category, caller.purpose)
         # Checks the row, so that a changed category cannot open what its purpose may not see.
-        core.record_keys(change.connection, record, change.edit.key)
+        core.record_keys(change.connection, record, change.key)
         found = run(
             change.connection,
             "SELECT slot, body FROM vault_version WHERE record_id = ? AND number = ?",
@@ -121,7 +121,7 @@ def _disclose(core: Core, record: RecordRow, number: int, caller: Caller) -> Ope
         ).fetchone()
         if found is None or found[1] is None:
             raise Damaged(f"record {record.name} is live but its version {number} is missing")
-        keys = derive_record_keys(change.edit.key(found[0]))
+        keys = derive_record_keys(change.key(found[0]))
         payload = core.cipher.open(keys, bytes(record.pointer), number, found[1])
         act_id = change.act(caller, Action.DISCLOSE, core.clock.now())
         change.connection.exec_driver_sql(

@@ -14,6 +14,7 @@ from ledger.pointer import format_pointer, parse_pointer
 from vault.cipher import derive_record_keys
 from vault.core import Caller, Core
 from vault.errors import Damaged, Erased, NotFound
+from vault.keytree import tree_of
 from vault.records import RecordRow, check_row, load_record, load_versions
 from vault.subjects import encode_subject
 
@@ -21,9 +22,11 @@ from vault.subjects import encode_subject
 _SELECT_CURRENT = (
     "SELECT t.generation, t.sequence, v.slot, v.body, r.erased_act, r.row_tag, r.current,"
     " r.subject_id, r.on_hold, r.category, r.retention, r.record_date, r.brondatum"
-    " FROM vault_tree t, vault_record r"
+    " FROM vault_record r"
     " LEFT JOIN vault_version v ON v.record_id = r.id AND v.number = r.current"
-    " WHERE t.id = 1 AND r.pointer = ?"
+    # The slot says in which tree the key lies (vault/keytree.py).
+    " LEFT JOIN vault_tree t ON t.id = 1 + (v.slot >> 32)"
+    " WHERE r.pointer = ?"
 )
 
 
@@ -62,7 +65,7 @@ def get(core: Core, pointer_text: str, caller: Caller) -> bytes:
         raise NotFound(f"no record has the pointer {format_pointer(pointer)}")
     generation, sequence, slot, body, erased_act, *row = rows[0]
     if erased_act is None and slot is not None and body is not None:
-        slot_key = core.tree.cached_key(generation, sequence, slot)
+        slot_key = core.trees[tree_of(slot)].cached_key(generation, sequence, slot)
         if slot_key is not None:
             return _open(core, pointer, slot_key, body, row, caller)
     return _get_uncached(core, pointer, caller)
@@ -79,7 +82,7 @@ def _get_uncached(core: Core, pointer: bytes, caller: Caller) -> bytes:
         if slot is None or body is None:
             name = format_pointer(pointer)
             raise Damaged(f"record {name} is live but its newest version is missing")
-        slot_key = core.tree.key(connection, core.tree.state(connection), slot)
+        slot_key = core.read_key(connection)(slot)
     return _open(core, pointer, slot_key, body, row, caller)
 
 

@@ -181,6 +181,22 @@ def load_versions(connection: Connection, record_id: int) -> list[VersionRow]:
     ]
 
 
+def current_slot(connection: Connection, record: RecordRow) -> int:
+    """Return the slot of the key of a record's newest version.
+
+    Raises:
+        Damaged: there is no such version.
+    """
+    row = run(
+        connection,
+        "SELECT slot FROM vault_version WHERE record_id = ? AND number = ?",
+        (record.id, record.current),
+    ).fetchone()
+    if row is None:
+        raise Damaged(f"record {record.name} lacks its newest version")
+    return int(row[0])
+
+
 def insert_records(connection: Connection, rows: list[tuple[object, ...]]) -> None:
     """Insert (id, pointer, category, retention, record date, brondatum, subject, import, tag)."""
     run_many(

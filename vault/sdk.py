@@ -40,8 +40,8 @@ from vault.errors import ConfigurationError, InvalidInput
 from vault.groupcommit import GroupCommit
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
 from vault.keyfile import encode_passphrase
-from vault.keyring import ROOT_KEY, SIGNER_FOLDER, Keyring
-from vault.keytree import KeyTree
+from vault.keyring import SIGNER_FOLDER, Keyring
+from vault.keytree import TENANT_BYTES, plant_trees
 from vault.preparing import NewRecord, PreparedRecord, Preparer
 from vault.reading import VersionInfo
 
@@ -89,11 +89,11 @@ class Vault:
                 )
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise ConfigurationError(f"{folder} cannot be made: {error.strerror}") from None
-        keyring = Keyring.create(folder, passphrase)
+        keyring = Keyring.create(folder, passphrase, origin, dt.datetime.now(dt.UTC))
         database = Database.create(folder / DATABASE_FILE)
         with database.write() as connection:
             ledger_log.create(connection, origin)
-            KeyTree.create(connection, keyring.root)
+            plant_trees(connection, keyring.providers, os.urandom(TENANT_BYTES))
             head = Log(connection).head()
         Signer(origin, keyring.log, folder / SIGNER_FOLDER).begin(head.checkpoint())
         # The configuration comes last: without it, the folder is not yet a vault.
@@ -102,7 +102,7 @@ class Vault:
             file.write(template)
             file.flush()
             os.fsync(file.fileno())
-        for made in (folder / ROOT_KEY.parent, folder / SIGNER_FOLDER, folder, folder.parent):
+        for made in (folder / SIGNER_FOLDER, folder, folder.parent):
             flush_folder(made)
         config = load_config(folder)
         return cls(Core(folder, config, database, keyring, config.actor, SystemClock()))

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
@@ -21,7 +22,8 @@ from ledger.columns import Int64
 
 metadata = MetaData()
 
-# A key tree: one row. `sequence` rises with every change of the tree and is its compare-and-swap.
+# Key trees: one row for the ordinary one (1) and one for records that are kept for ever (2).
+# `sequence` rises with every change of the tree; with the generation it is its compare-and-swap.
 tree = Table(
     "vault_tree",
     metadata,
@@ -32,16 +34,59 @@ tree = Table(
     Column("next_slot", Int64, nullable=False),
 )
 
-# The epoch key of each generation, wrapped by the root key provider.
+# Where root keys are kept: a provider and its options, of which none is a secret.
+provider = Table(
+    "vault_provider",
+    metadata,
+    Column("id", Int64, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("options", Text, nullable=False),  # JSON object of texts
+)
+
+# Generations of the trees and what became of their root keys (vault/generations.py).
 generation = Table(
     "vault_generation",
     metadata,
-    Column("number", Int64, primary_key=True, autoincrement=False),
-    Column("provider", Text, nullable=False),
-    Column("wrapped", LargeBinary, nullable=False),
+    Column("tree", Int64, nullable=False),
+    Column("number", Int64, nullable=False),
+    Column("provider_id", Int64, ForeignKey("vault_provider.id"), nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("wrapped", LargeBinary),
+    Column("state", Text, nullable=False),
+    Column("response", Text),
+    Column("asked_at", Int64),
+    Column("gone_at", Int64),
+    Column("closed_at", Int64),
+    Column("destroyed_at", Int64),
+    PrimaryKeyConstraint("tree", "number"),
 )
 
-# Sealed nodes of the key tree (vault/keynode.py).
+# What operators declared that software cannot test: that no copy of a key file exists.
+declaration = Table(
+    "vault_declaration",
+    metadata,
+    Column("tree", Int64, nullable=False),
+    Column("generation", Int64, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("at", Int64, nullable=False),
+    PrimaryKeyConstraint("tree", "generation"),
+)
+
+# Epochs that were closed, or are being closed (vault/shredding.py).
+shred = Table(
+    "vault_shred",
+    metadata,
+    Column("id", Int64, primary_key=True),
+    Column("tree", Int64, nullable=False),
+    Column("opened", Int64, nullable=False),  # the generation to which the tree moves
+    Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
+    Column("step", Text, nullable=False),  # the last one that was reached
+    Column("waits_for", Text),  # in words, where it could not go on
+    Column("finished_at", Int64),
+    UniqueConstraint("tree", "opened"),
+)
+
+# Sealed nodes of the key trees (vault/keynode.py).
 node = Table(
     "vault_node",
     metadata,
@@ -49,6 +94,8 @@ node = Table(
     Column("level", Int64, nullable=False),
     Column("number", Int64, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
+    # The tree's sequence with which it was written last.
+    Column("changed", Int64, nullable=False, server_default="0"),
     UniqueConstraint("level", "number"),
 )
 
@@ -144,5 +191,97 @@ disclosure = Table(
     Column("id", Int64, primary_key=True),
     Column("record_id", Int64, ForeignKey("vault_record.id"), nullable=False, index=True),
     Column("version", Int64, nullable=False),
+    Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
+)
+
+# What a certificate will say of an erasure; no content, no subject. One row for a record, and one
+# for each of its field groups that went before it.
+erasure = Table(
+    "vault_erasure",
+    metadata,
+    Column("id", Int64, primary_key=True),
+    Column("record_id", Int64, ForeignKey("vault_record.id"), nullable=False),
+    Column("field_group", Int64, nullable=False),  # 0 for the whole record
+    Column("tree", Int64, nullable=False),
+    Column("born", Int64, nullable=False),  # generation of its oldest key
+    Column("erased", Int64, nullable=False, index=True),  # generation in which the keys went
+    Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
+    Column("ground", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("article", Text, nullable=False),
+    Column("rule_version", Text, nullable=False),
+    Column("category", Text),
+    Column("retention", Text),
+    Column("archiefactiedatum", Text),
+    UniqueConstraint("record_id", "field_group"),
+)
+
+# Certificates of destruction, the newest of each erasure last (policy/certificate.py).
+certificate = Table(
+    "vault_certificate",
+    metadata,
+    Column("id", Int64, primary_key=True),
+    Column("erasure_id", Int64, ForeignKey("vault_erasure.id"), nullable=False),
+    Column("number", Int64, nullable=False),  # of this record, from 1
+    Column("status", Text, nullable=False),
+    Column("irrecoverability", Text, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("issued_at", Int64, nullable=False),
+    UniqueConstraint("erasure_id", "number"),
+)
+
+# Optional field groups of versions, each sealed under a key of its own (ER5, vault/groups.py).
+part = Table(
+    "vault_part",
+    metadata,
+    Column("id", Int64, primary_key=True),
+    Column("record_id", Int64, ForeignKey("vault_record.id"), nullable=False),
+    Column("number", Int64, nullable=False),  # of the version
+    Column("field_group", Int64, nullable=False),  # 1 to 15
+    Column("name", Text, nullable=False),
+    Column("slot", Int64, nullable=False, unique=True),
+    Column("birth_generation", Int64, nullable=False),
+    Column("erased_generation", Int64),
+    Column("body", LargeBinary),
+    UniqueConstraint("record_id", "number", "field_group"),
+)
+
+# Escrows of a generation of the permanent tree, and the custodians of their shares.
+escrow = Table(
+    "vault_escrow",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("generation", Int64, nullable=False),
+    Column("threshold", Int64, nullable=False),
+    Column("key_check", LargeBinary(16), nullable=False),
+    Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
+)
+custodian = Table(
+    "vault_custodian",
+    metadata,
+    Column("escrow_id", LargeBinary(16), ForeignKey("vault_escrow.id"), nullable=False),
+    Column("number", Int64, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("attestation", LargeBinary),  # that the share was destroyed
+    PrimaryKeyConstraint("escrow_id", "number"),
+)
+
+# Rehearsed restores and what they found.
+drill = Table(
+    "vault_drill",
+    metadata,
+    Column("id", Int64, primary_key=True),
+    Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
+    Column("data_digest", LargeBinary(32), nullable=False),
+    Column("keys_digest", LargeBinary(32), nullable=False),
+    Column("outcome", Text, nullable=False),
+)
+
+# Pointers whose entries a restored ledger has but whose records no backup held.
+lost = Table(
+    "vault_lost",
+    metadata,
+    Column("pointer", LargeBinary(16), primary_key=True),
     Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
 )

@@ -6,6 +6,7 @@ numbers, and record, key node and pending entry become durable in one transactio
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -16,10 +17,12 @@ from policy import RecordCategory
 from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, derive_record_keys, row_tag
 from vault.core import Caller, Change, Core
 from vault.errors import InvalidInput
+from vault.keytree import tree_of
 from vault.preparing import NewRecord, PreparedRecord, Preparer, check_payload
 from vault.reading import erased_error
 from vault.records import (
     Action,
+    current_slot,
     insert_records,
     insert_versions,
     load_record,
@@ -78,15 +81,16 @@ def rectify(core: Core, pointer_text: str, payload: bytes, caller: Caller) -> in
         if record.erased_act is not None:
             raise erased_error(change.connection, record)
         core.require_allowed(record.category, caller.purpose)
-        core.record_keys(change.connection, record, change.edit.key)
+        core.record_keys(change.connection, record, change.key)
         number = record.current + 1
         if number > MAX_VERSION:
             raise InvalidInput(f"record {record.name} has as many versions as can be numbered")
         body = core.cipher.seal(keys, pointer, number, payload, nonce)
         commitment = core.committer.commit(keys.commitment, pointer, number, payload)
-        slot = change.edit.add([slot_key])
+        edit = change.edit_of(tree_of(current_slot(change.connection, record)))
+        slot = edit.add([slot_key])
         act_id = change.act(caller, Action.RECTIFY, core.clock.now())
-        row = (record.id, number, slot, change.edit.state.generation, act_id, body)
+        row = (record.id, number, slot, edit.state.generation, act_id, body)
         insert_versions(change.connection, [row])
         change.connection.exec_driver_sql(
             "UPDATE vault_record SET current = ?, row_tag = ? WHERE id = ?",
@@ -103,16 +107,15 @@ def _insert(
     import_slot: int | None,
 ) -> None:
     subject_ids = change.subjects.ensure(change.edit, [one.subject for one, _ in group])
-    first_slot = change.edit.add([one.slot_key for one, _ in group])
+    places = _places(change, [one for one, _ in group])
     first_id = next_record_id(change.connection)
     now = core.clock.now()
     callers = dict.fromkeys(caller for _, caller in group)
     acts = {caller: change.act(caller, Action.PUT, now) for caller in callers}
-    generation = change.edit.state.generation
     records: list[tuple[object, ...]] = []
     versions: list[tuple[object, ...]] = []
-    for offset, (one, caller) in enumerate(group):
-        record_id, slot = first_id + offset, first_slot + offset
+    for offset, ((one, caller), (slot, generation)) in enumerate(zip(group, places, strict=True)):
+        record_id = first_id + offset
         subject_id = subject_ids[one.subject]
         described = (one.category, one.retention, one.record_date, one.brondatum)
         statement = row_statement(one.pointer, 1, subject_id, False, *described)
@@ -122,6 +125,17 @@ def _insert(
     insert_records(change.connection, records)
     insert_versions(change.connection, versions)
     append_pending(change.connection, [one.entry for one, _ in group])
+
+
+def _places(change: Change, prepared: Sequence[PreparedRecord]) -> list[tuple[int, int]]:
+    """Put the keys of records into their trees and return slot and generation of each."""
+    trees = {one.tree for one in prepared}
+    next_slots = {}
+    for tree in trees:
+        keys = [one.slot_key for one in prepared if one.tree is tree]
+        edit = change.edit_of(tree)
+        next_slots[tree] = (itertools.count(edit.add(keys)), edit.state.generation)
+    return [(next(slots), generation) for slots, generation in (next_slots[one.tree] for one in prepared)]
 
 
 def _batched(records: Iterable[NewRecord]) -> Iterator[list[NewRecord]]:

@@ -1,0 +1,1 @@
+"""What of the ledger touches a network: nothing else in this room does."""

@@ -1,0 +1,272 @@
+"""Generations of a key tree: their root keys, their wrapped epoch keys, and what became of them.
+
+A generation begins `prepared`: its root key is made and its epoch key wrapped, but nothing is sealed
+under it yet. The tree moves to it in one transaction: it is `open`, all earlier ones are `closed`,
+which means that nothing is sealed under them again. Then the closed ones are destroyed: `scheduled`
+where a service only promises it for a later day, `gone` once the provider says so and the wrapped
+epoch key was tried and did not open. Nothing goes back.
+
+Tested in tests/vault/test_generations.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection
+
+from ledger.driver import run
+from vault.errors import Damaged, KeyGone
+from vault.rootkeys.opening import open_provider
+from vault.rootkeys.provider import (
+    KeyContext,
+    KeyReport,
+    Options,
+    ProviderKind,
+    RootKeyProvider,
+    Surroundings,
+    TreeNumber,
+)
+
+_COLUMNS = (
+    "tree, number, provider_id, reference, wrapped, state, response, asked_at, gone_at, closed_at,"
+    " destroyed_at"
+)
+
+
+class GenerationState(StrEnum):
+    """How far a generation is in its life."""
+
+    PREPARED = "prepared"
+    OPEN = "open"
+    CLOSED = "closed"
+    SCHEDULED = "scheduled"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation of one tree.
+
+    Attributes:
+        tree: to which it belongs.
+        number: from 1.
+        provider_id: row of the provider that keeps its root key.
+        reference: names the root key there.
+        wrapped: the epoch key, or None once that was destroyed.
+        state: how far it is.
+        response: what the provider answered last about its destruction; None before.
+        asked_at: when it answered so, Unix seconds.
+        gone_at: when a scheduled destruction is due.
+        closed_at: when the tree left it.
+        destroyed_at: when it was found to be gone.
+    """
+
+    tree: TreeNumber
+    number: int
+    provider_id: int
+    reference: str
+    wrapped: bytes | None
+    state: GenerationState
+    response: str | None
+    asked_at: int | None
+    gone_at: int | None
+    closed_at: int | None
+    destroyed_at: int | None
+
+
+class Providers:
+    """The providers of a vault, each opened once, when it is first needed.
+
+    Args:
+        surroundings: the vault's folder and passphrase.
+    """
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._opened: dict[tuple[ProviderKind, str], RootKeyProvider] = {}
+
+    def __repr__(self) -> str:
+        return f"Providers({str(self._surroundings.folder)!r})"
+
+    def fresh(self) -> Providers:
+        """Return the same providers with nothing opened and nothing remembered."""
+        return Providers(self._surroundings)
+
+    def get(self, connection: Connection, provider_id: int) -> RootKeyProvider:
+        """Return a provider, opening it if this process has not used it yet."""
+        kind, options = load_provider(connection, provider_id)
+        name = (kind, json.dumps(options, sort_keys=True))
+        if name not in self._opened:
+            self._opened[name] = open_provider(kind, options, self._surroundings)
+        return self._opened[name]
+
+    def unwrap(self, connection: Connection, tenant: bytes, generation: Generation) -> bytes:
+        """Return a generation's epoch key.
+
+        Raises:
+            KeyGone: its root key was destroyed, or the wrapped epoch key is not kept any more.
+            Damaged: the wrapped epoch key is not what the provider wrapped.
+        """
+        number = generation.number
+        if generation.wrapped is None:
+            raise KeyGone(f"generation {number} of the key tree was destroyed")
+        context = KeyContext(tenant, generation.tree, number)
+        provider = self.get(connection, generation.provider_id)
+        return provider.unwrap(generation.reference, context, generation.wrapped)
+
+
+def insert_provider(connection: Connection, kind: ProviderKind, options: Options) -> int:
+    """Store where root keys are kept and return the row's id; the same place is stored once."""
+    written = json.dumps(dict(options), sort_keys=True)
+    row = run(
+        connection, "SELECT id FROM vault_provider WHERE kind = ? AND options = ?", (kind, written)
+    ).fetchone()
+    if row is not None:
+        return int(row[0])
+    inserted = run(
+        connection, "INSERT INTO vault_provider (kind, options) VALUES (?, ?)", (kind, written)
+    )
+    return int(inserted.lastrowid or 0)
+
+
+def load_provider(connection: Connection, provider_id: int) -> tuple[ProviderKind, dict[str, str]]:
+    """Return a provider's kind and options.
+
+    Raises:
+        Damaged: there is no such row, or it names no provider.
+    """
+    row = run(
+        connection, "SELECT kind, options FROM vault_provider WHERE id = ?", (provider_id,)
+    ).fetchone()
+    try:
+        kind, options = ProviderKind(row[0]), json.loads(row[1])
+    except (TypeError, ValueError):
+        raise Damaged(f"row {provider_id} names no root key provider") from None
+    if not isinstance(options, dict):
+        raise Damaged(f"row {provider_id} names no root key provider")
+    return kind, options
+
+
+def insert_generation(
+    connection: Connection,
+    providers: Providers,
+    provider_id: int,
+    context: KeyContext,
+    epoch_key: bytes,
+) -> None:
+    """Make a root key, wrap an epoch key with it and store both as a prepared generation."""
+    provider = providers.get(connection, provider_id)
+    reference = provider.make_key(context)
+    wrapped = provider.wrap(reference, context, epoch_key)
+    run(
+        connection,
+        "INSERT INTO vault_generation (tree, number, provider_id, reference, wrapped, state)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            context.tree,
+            context.generation,
+            provider_id,
+            reference,
+            wrapped,
+            GenerationState.PREPARED,
+        ),
+    )
+
+
+def load_generation(connection: Connection, tree: TreeNumber, number: int) -> Generation:
+    """Return one generation.
+
+    Raises:
+        Damaged: there is none with this number.
+    """
+    row = run(
+        connection,
+        f"SELECT {_COLUMNS} FROM vault_generation WHERE tree = ? AND number = ?",  # noqa: S608
+        (tree, number),
+    ).fetchone()
+    if row is None:
+        raise Damaged(f"generation {number} has no wrapped epoch key")
+    return _generation(row)
+
+
+def load_generations(connection: Connection, tree: TreeNumber) -> list[Generation]:
+    """Return all generations of a tree, oldest first."""
+    rows = run(
+        connection,
+        f"SELECT {_COLUMNS} FROM vault_generation WHERE tree = ? ORDER BY number",  # noqa: S608
+        (tree,),
+    )
+    return [_generation(row) for row in rows]
+
+
+def close_generations(connection: Connection, tree: TreeNumber, opened: int, at: int) -> None:
+    """Open a prepared generation and close those before it, in the caller's transaction."""
+    run(
+        connection,
+        "UPDATE vault_generation SET state = ?, closed_at = ? WHERE tree = ? AND number < ?"
+        " AND state = ?",
+        (GenerationState.CLOSED, at, tree, opened, GenerationState.OPEN),
+    )
+    run(
+        connection,
+        "UPDATE vault_generation SET state = ? WHERE tree = ? AND number = ?",
+        (GenerationState.OPEN, tree, opened),
+    )
+
+
+def store_report(
+    connection: Connection, generation: Generation, report: KeyReport, at: int
+) -> None:
+    """Store what a provider answered about a closed generation; it is not called gone by this."""
+    run(
+        connection,
+        "UPDATE vault_generation SET response = ?, asked_at = ?, gone_at = ?, state = ?"
+        " WHERE tree = ? AND number = ? AND state <> ?",
+        (
+            report.response,
+            at,
+            report.gone_at,
+            GenerationState.CLOSED if report.gone_at is None else GenerationState.SCHEDULED,
+            generation.tree,
+            generation.number,
+            GenerationState.GONE,
+        ),
+    )
+
+
+def store_gone(
+    connection: Connection, generation: Generation, report: KeyReport, at: int
+) -> None:
+    """Store that a generation is gone, and let its wrapped epoch key go as well."""
+    run(
+        connection,
+        "UPDATE vault_generation SET state = ?, wrapped = NULL, response = ?, asked_at = ?,"
+        " gone_at = NULL, destroyed_at = coalesce(destroyed_at, ?) WHERE tree = ? AND number = ?",
+        (GenerationState.GONE, report.response, at, at, generation.tree, generation.number),
+    )
+
+
+def not_gone(generations: Iterable[Generation]) -> list[Generation]:
+    """Return the generations that were left and are not confirmed to be gone."""
+    left = (GenerationState.CLOSED, GenerationState.SCHEDULED)
+    return [one for one in generations if one.state in left]
+
+
+def _generation(row: tuple[object, ...]) -> Generation:
+    tree, number, provider_id, reference, wrapped, state, *rest = row
+    try:
+        return Generation(
+            TreeNumber(tree),
+            int(number),
+            int(provider_id),
+            str(reference),
+            None if wrapped is None else bytes(wrapped),
+            GenerationState(state),
+            *rest,
+        )
+    except (TypeError, ValueError):
+        raise Damaged("a row of the key tree's generations cannot be read") from None

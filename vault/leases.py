@@ -1,0 +1,152 @@
+"""Leases: how a process that closes an epoch learns what the others still keep in memory.
+
+A process that has a vault open may hold the epoch key of a generation in memory. Before a root key
+is destroyed, each must have said that it has let go of the older generations, or its lease must have
+run out. A lease is a file in the vault's folder `leases/`, 36 bytes that are written at once:
+
+    "DKL1" || process, 8 bytes || generation of the ordinary tree, 8 || of the permanent tree, 8
+    || end of the lease, 8; integers big-endian, the end in milliseconds of CLOCK_BOOTTIME
+
+While the process lives it holds an exclusive lock on the file, which the operating system lets go
+when the process ends, however it ends: so a killed process keeps nobody waiting. A living one is
+waited for until it has acknowledged the new generation, which it does with its next operation, or
+until its lease is over: from then on it may use nothing that it has cached before it has read the
+tree's generation again. Tested in tests/vault/test_leases.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from vault.rootkeys.provider import TreeNumber
+
+FOLDER = Path("leases")
+LEASE_SECONDS = 30.0
+_MAGIC = b"DKL1"
+_FORMAT = struct.Struct(">4sQQQQ")
+
+
+def now() -> float:
+    """Return seconds that all processes of this machine share and nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A living process with a lease that is not over.
+
+    Attributes:
+        process: its number.
+        generations: acknowledged, by tree.
+        seconds_left: until the lease is over.
+    """
+
+    process: int
+    generations: tuple[int, int]
+    seconds_left: float
+
+
+class Lease:
+    """The lease of one open vault.
+
+    Args:
+        folder: of the vault.
+        seconds: how long it lasts without being renewed.
+    """
+
+    def __init__(self, folder: Path, seconds: float = LEASE_SECONDS) -> None:
+        (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
+        self._path = folder / FOLDER / os.urandom(16).hex()
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._generations = [0, 0]
+        self._until = 0.0
+        self._file: BinaryIO | None = self._open()
+
+    def acknowledge(self, tree: TreeNumber, generation: int) -> None:
+        """Say that nothing older than a generation of a tree is kept; renews the lease if due.
+
+        The caller has read the generation from the database after `is_over` said True, or before
+        that for the first time.
+        """
+        with self._lock:
+            known = self._generations[tree]
+            if generation <= known and now() < self._until - self._seconds / 2:
+                return
+            self._generations[tree] = max(generation, known)
+            self._until = now() + self._seconds
+            self._write()
+
+    def is_over(self) -> bool:
+        """Tell whether what is cached may be used no more before the generation is read again."""
+        return now() >= self._until
+
+    def end(self) -> None:
+        """Give the lease back."""
+        with self._lock:
+            if self._file is not None:
+                self._path.unlink(missing_ok=True)
+                self._file.close()
+                self._file = None
+
+    def _open(self) -> BinaryIO:
+        # Locked under another name, so that nobody meets an unlocked lease and sweeps it away.
+        unnamed = self._path.with_suffix(".new")
+        file = unnamed.open("xb", buffering=0)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        unnamed.rename(self._path)
+        return file
+
+    def _write(self) -> None:
+        if self._file is not None:
+            record = _FORMAT.pack(
+                _MAGIC, os.getpid(), *self._generations, int(self._until * 1000)
+            )
+            os.pwrite(self._file.fileno(), record, 0)
+
+
+def holders(folder: Path, *, but: Lease | None = None) -> Iterator[Holder]:
+    """Yield the living leases of a vault that are not over, and sweep away the dead ones.
+
+    Args:
+        folder: of the vault.
+        but: the caller's own.
+    """
+    for path in sorted((folder / FOLDER).glob("*")):
+        if but is not None and path == but._path:
+            continue
+        holder = _holder(path)
+        if holder is not None:
+            yield holder
+
+
+def _holder(path: Path) -> Holder | None:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _read(file.read(_FORMAT.size))
+        # Nobody holds it. One that was made a moment ago bears another name until it is locked.
+        if path.suffix != ".new":
+            path.unlink(missing_ok=True)
+        return None
+
+
+def _read(record: bytes) -> Holder | None:
+    if len(record) < _FORMAT.size or record[: len(_MAGIC)] != _MAGIC:
+        return None  # It has opened nothing yet.
+    _, process, ordinary, permanent, until = _FORMAT.unpack(record)
+    left = until / 1000 - now()
+    return Holder(process, (ordinary, permanent), left) if left > 0 else None
