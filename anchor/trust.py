@@ -11,14 +11,18 @@ Format "datakluis-trust/1", schema in anchor/schemas/trust-1.schema.json. Member
         first_size         the smallest tree that it may sign, in leaves
         last_size          the largest, or null while it is in use; both below 2**63
     local_anchor_keys  C2SP verifier keys of local anchors
+    organisation_certificates
+                       X.509 certificates (RFC 5280) of the keys on P-256 that sign certificates of
+                       destruction for the organisation, DER in lower-case hex
 
 Every log key whose range holds the size of a checkpoint must have signed it: a stripped signature
-line or a retired key proves nothing. No step and no key is named twice. Written as
-anchor/strictjson.py says. Tested in tests/anchor/test_trust.py.
+line or a retired key proves nothing. No step, key and certificate is named twice. Written
+as anchor/strictjson.py says. Tested in tests/anchor/test_trust.py.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -58,12 +62,21 @@ class LogKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustFile:
-    """What an auditor trusts about one log."""
+    """What an auditor trusts about one log.
+
+    Attributes:
+        origin: the log's origin line.
+        require: the verification steps that must pass.
+        log_keys: one or more.
+        local_anchor_keys: of local anchors.
+        organisation_certificates: X.509 in DER, of keys on P-256.
+    """
 
     origin: str
     require: tuple[Step, ...]
     log_keys: tuple[LogKey, ...]
     local_anchor_keys: tuple[VerifierKey, ...]
+    organisation_certificates: tuple[bytes, ...] = ()
 
     def keys_for(self, size: int) -> list[VerifierKey]:
         """Return the keys that must have signed a tree of `size` leaves, in their fixed order."""
@@ -86,6 +99,7 @@ class TrustFile:
                     for log_key in self.log_keys
                 ],
                 "local_anchor_keys": [str(key) for key in self.local_anchor_keys],
+                "organisation_certificates": [der.hex() for der in self.organisation_certificates],
             }
         )
 
@@ -105,6 +119,7 @@ class TrustFile:
                 tuple(Step(name) for name in texts(document, "require", _WHAT)),
                 tuple(_parse_log_key(one) for one in objects(document, "log_keys", _WHAT)),
                 tuple(map(VerifierKey.parse, texts(document, "local_anchor_keys", _WHAT))),
+                tuple(map(bytes.fromhex, texts(document, "organisation_certificates", _WHAT))),
             )
         except (LedgerError, ValueError) as cause:
             raise BadFile(f"{_WHAT} does not hold what it should: {cause}") from cause
@@ -119,9 +134,29 @@ class TrustFile:
         keys = [log_key.key for log_key in self.log_keys]
         if not keys or not is_text_line(self.origin):
             raise BadFile(f"{_WHAT} lacks an origin or a log key")
-        for named in (self.require, keys, self.local_anchor_keys):
+        certificates = self.organisation_certificates
+        for named in (self.require, keys, self.local_anchor_keys, certificates):
             if len(set(named)) != len(named):
-                raise BadFile(f"{_WHAT} names a step or a key twice")
+                raise BadFile(f"{_WHAT} names a step, key or certificate twice")
+        if not all(map(_is_certificate, certificates)):
+            raise BadFile(f"{_WHAT} has a certificate that is no X.509 of a key on P-256")
+
+
+def _is_certificate(der: bytes) -> bool:
+    # Slow to load, and a trust file without certificates needs none of it.
+
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.utils import CryptographyDeprecationWarning
+    from cryptography.x509 import InvalidVersion, load_der_x509_certificate
+
+    try:
+        # What the library only warns of, a later one refuses.
+        with warnings.catch_warnings(action="error", category=CryptographyDeprecationWarning):
+            key = load_der_x509_certificate(der).public_key()
+    except (ValueError, UnsupportedAlgorithm, InvalidVersion, CryptographyDeprecationWarning):
+        return False
+    return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
 
 
 def _is_size(value: object) -> TypeGuard[int]:

@@ -13,10 +13,10 @@ where field(x) is the length of x as two big-endian bytes, then x. The fields ar
     group    1 byte, field group 0x00 to 0x0f, 0x00 the core
     digest   32 bytes, SHA-256 of the payload, the bytes as given: nothing is canonicalised
 
-K_commit is 32 random bytes of this group of this record version alone. Whoever holds it can open the commitment;
-when it is destroyed, the commitment confirms no guess (PR2). HMAC is not perfectly hiding: the
-claim rests on SHA-256 behaving as a pseudo-random function under a secret key. Tested in
-tests/ledger/test_commitment.py.
+K_commit is 32 random bytes of this group of this record version alone. Whoever holds it can open
+the commitment; when it is destroyed, the commitment confirms no guess (PR2). HMAC is not perfectly
+hiding: the claim rests on SHA-256 behaving as a pseudo-random function under a secret key. Tested
+in tests/ledger/test_commitment.py.
 """
 
 from __future__ import annotations

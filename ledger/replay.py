@@ -1,9 +1,9 @@
 """Replaying: a published log is read, verified, and appended to a database that is behind it.
 
 A database that was restored from a backup holds an older tree than the log has signed, and the
-signer refuses it (`RolledBack`). The published log holds the missing entries. It need not be
-trusted (C2SP tlog-tiles, "a log need not be trusted to be served"): its checkpoint is signed by the
-log, and its entries give the signed root or are refused.
+signer refuses it (`RolledBack`). The published log (C2SP tlog-tiles) holds the missing entries, and
+who serves it need not be trusted: its checkpoint is signed by the log, and its entries give the
+signed root or are refused.
 
     1 `read_entries` reads the checkpoint, verifies the signature of the log's key, reads all entry
       bundles and recomputes the RFC 6962 root. It remembers the root of each bundle, 32 bytes for
@@ -32,7 +32,14 @@ from ledger import merkle
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run_many
 from ledger.entry import parse_entry
-from ledger.errors import BadPublication, Forked, Malformed, SourceMissing, UnknownLeaf
+from ledger.errors import (
+    BadProof,
+    BadPublication,
+    Forked,
+    Malformed,
+    SourceMissing,
+    UnknownLeaf,
+)
 from ledger.fault import Fault
 from ledger.integrator import BATCH_ENTRIES, append_leaves
 from ledger.log import Head, Log
@@ -258,6 +265,12 @@ def _require_prefix(log: Log, head: Head, published: PublishedLog) -> None:
         or not hmac.compare_digest(whole, head.root)
     ):
         raise Forked(published.size)
+    # Two roots can both fit forged tiles where they read different ones; a proof ties them.
+    proof = log.consistency_proof(shared, head.size)
+    try:
+        merkle.verify_consistency(shared, stored, head.size, whole, proof)
+    except BadProof as cause:
+        raise Forked(published.size) from cause
 
 
 def _waiting(connection: Connection) -> dict[bytes, deque[int]]:
@@ -272,4 +285,6 @@ def _waiting(connection: Connection) -> dict[bytes, deque[int]]:
 
 def _bundle_root(entries: list[bytes]) -> bytes:
     hashes = b"".join(map(leaf_hash, entries))
+    if len(entries) == TILE_WIDTH:
+        return tile_root(hashes)
     return merkle.root(len(entries), hash_reader(lambda level, number: hashes))

@@ -43,11 +43,9 @@ _UNSEEN = re.compile(
 _NONE = type(None)
 
 
-def is_text(text: str) -> bool:
+def _is_text(text: str) -> bool:
     """Tell whether a text can stand in a file of this spelling."""
-    return (
-        1 <= len(text) <= MAX_TEXT and text == text.strip(" ") and _UNSEEN.search(text) is None
-    )
+    return 1 <= len(text) <= MAX_TEXT and text == text.strip(" ") and _UNSEEN.search(text) is None
 
 
 def spell(value: object, level: int = 0) -> bytes:
@@ -102,7 +100,7 @@ def parse_json(data: bytes, what: str, limit: int) -> Mapping[str, object]:
     return document
 
 
-def read(kind: typing.Any, value: object, what: str) -> typing.Any:  # noqa: ANN401 - any field
+def read(kind: typing.Any, value: object, what: str) -> typing.Any:
     """Return the value of a type that a decoded document spells.
 
     Spellings that mean the same are not told apart here: compare with `spell`.
@@ -120,7 +118,7 @@ def read(kind: typing.Any, value: object, what: str) -> typing.Any:  # noqa: ANN
         return None if value is None else read(_without_none(kind), value, what)
     if origin is tuple:
         return _read_tuple(typing.get_args(kind)[0], value, what)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _read_object(kind, value, what)
     if kind is int:
         if type(value) is not int:
@@ -148,9 +146,9 @@ def _read_object(kind: type, value: object, what: str) -> object:
     return kind(**members)
 
 
-def _read_text(kind: typing.Any, text: str, what: str) -> object:  # noqa: ANN401 - a field's type
+def _read_text(kind: typing.Any, text: str, what: str) -> object:
     if kind is str:
-        if not is_text(text):
+        if not _is_text(text):
             raise InvalidPolicy(f"{what} is not one line of 1 to {MAX_TEXT} visible characters")
         return text
     try:

@@ -16,6 +16,8 @@ from vault.errors import ConfigurationError, InvalidInput, PurposeRefused
 
 FILE_NAME = "datakluis.toml"
 MAX_ACTOR_BYTES = 128
+_SHRED_WITHIN_DAYS = 30
+_MAX_DAYS = 36_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Config:
         purposes: registered purposes and what they mean.
         categories: record categories by name.
         local_anchor: name of the local anchor's file, relative to the vault's folder.
+        shred_within_days: after which an erasure that still waits for a shred is overdue.
+        key_backup_days: how long key backups are kept outside the vault; None where none are made.
     """
 
     actor: str
@@ -35,6 +39,8 @@ class Config:
     purposes: Mapping[str, str]
     categories: Mapping[str, RecordCategory]
     local_anchor: Path
+    shred_within_days: int
+    key_backup_days: int | None
 
     def category(self, name: str) -> RecordCategory:
         """Return a category.
@@ -96,7 +102,10 @@ def _parse(document: Mapping[str, object]) -> Config:
     tables = {
         name: _table(document, name) for name in ("defaults", "purposes", "categories", "anchors")
     }
-    _only(document, set(tables), "the file")
+    # A configuration that an earlier version wrote has no such table.
+    erasure = _table(document, "erasure") if "erasure" in document else {}
+    _only(document, {*tables, "erasure"}, "the file")
+    _only(erasure, {"shred_within_days", "key_backup_days"}, "[erasure]")
     defaults, anchors = tables["defaults"], tables["anchors"]
     _only(defaults, {"actor", "purpose"}, "[defaults]")
     _only(anchors, {"local"}, "[anchors]")
@@ -118,6 +127,8 @@ def _parse(document: Mapping[str, object]) -> Config:
         purposes=purposes,
         categories=categories,
         local_anchor=_inside(_text(local, "file", "[anchors.local]")),
+        shred_within_days=_days(erasure, "shred_within_days") or _SHRED_WITHIN_DAYS,
+        key_backup_days=_days(erasure, "key_backup_days"),
     )
 
 
@@ -133,6 +144,15 @@ def _inside(text: str) -> Path:
     if len(path.parts) != 2 or path.parts[0] != "anchors" or ".." in path.parts or "\0" in text:
         raise ConfigurationError("[anchors.local] file must lie in the vault's folder anchors/")
     return path
+
+
+def _days(table: Mapping[str, object], key: str) -> int | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= _MAX_DAYS:
+        raise ConfigurationError(f"[erasure] {key} is a number of days from 1 to {_MAX_DAYS}")
+    return value
 
 
 def _table(parent: Mapping[str, object], name: str) -> Mapping[str, object]:

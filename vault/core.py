@@ -1,8 +1,9 @@
 """What every operation on an open vault shares: folder, configuration, database, keys and clock.
 
-`Core.change` is the one way to write: a transaction under the writer lock together with edits of the
-key trees and the subject index as that transaction sees them. Records, key nodes and pending entries
-become durable at once or not at all (P5); the caches take the change over only after the commit.
+`Core.change` is the one way to write: a transaction under the writer lock together with edits of
+the key trees and the subject index as that transaction sees them. Records, key nodes and pending
+entries become durable at once or not at all (P5); the caches take the change over only after the
+commit.
 """
 
 from __future__ import annotations
@@ -116,9 +117,7 @@ class Core:
         self._default_caller = Caller(checked_actor(actor), config.registered(None))
         self.lease = Lease(folder)
         self.providers = keyring.providers
-        self.trees = {
-            number: KeyTree(number, self.providers, self.lease) for number in TreeNumber
-        }
+        self.trees = {number: KeyTree(number, self.providers, self.lease) for number in TreeNumber}
         self.tree = self.trees[TreeNumber.ORDINARY]
         self.tiles = TileCache()
         self._buckets = BucketCache()

@@ -66,7 +66,7 @@ def decide_erasure(core: Core, pointer_text: str, ground: Ground, caller: Caller
         core.require_allowed(record.category, caller.purpose)
         if record.erased_act is None:
             core.record_keys(connection, record, core.read_key(connection))
-    return _decide(core, record, ground)
+    return decide_record(core, record, ground)
 
 
 def erase(core: Core, pointer_text: str, ground: Ground, caller: Caller) -> Erasure:
@@ -93,7 +93,7 @@ def _erase_living(core: Core, pointer: bytes, ground: Ground, caller: Caller) ->
             raise erased_error(change.connection, record)
         core.require_allowed(record.category, caller.purpose)
         core.record_keys(change.connection, record, change.key)
-        decision = _decide(core, record, ground)
+        decision = decide_record(core, record, ground)
         if decision.outcome is not Outcome.ALLOWED:
             raise Refused(record.name, decision)
         act_id = change.act(caller, Action.ERASE, erased_at)
@@ -138,7 +138,8 @@ def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> No
         )
 
 
-def _decide(core: Core, record: RecordRow, ground: Ground) -> Decision:
+def decide_record(core: Core, record: RecordRow, ground: Ground) -> Decision:
+    """Return the decision on a record whose row was checked."""
     today = core.clock.today()
     if record.erased_act is not None:
         facts = ErasureFacts(ground, today, True, False, None, None)
@@ -157,4 +158,4 @@ def _erased_before(core: Core, pointer: bytes, ground: Ground) -> Erased:
     with core.database.read() as connection:
         record = load_record(connection, pointer)
         error = erased_error(connection, record)
-    return Erased(record.name, error.leaf, error.erased_at, _decide(core, record, ground))
+    return Erased(record.name, error.leaf, error.erased_at, decide_record(core, record, ground))

@@ -1,8 +1,8 @@
 """Generations of a key tree: their root keys, their wrapped epoch keys, and what became of them.
 
-A generation begins `prepared`: its root key is made and its epoch key wrapped, but nothing is sealed
-under it yet. The tree moves to it in one transaction: it is `open`, all earlier ones are `closed`,
-which means that nothing is sealed under them again. Then the closed ones are destroyed: `scheduled`
+A generation begins `prepared`: its root key is made and its epoch key wrapped, but nothing is
+sealed under it yet. The tree moves to it in one transaction: it is `open`, all earlier ones are
+`closed`, which means that nothing is sealed under them again. Then the closed ones are destroyed: `scheduled`
 where a service only promises it for a later day, `gone` once the provider says so and the wrapped
 epoch key was tried and did not open. Nothing goes back.
 
@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -162,6 +163,13 @@ def insert_generation(
     provider = providers.get(connection, provider_id)
     reference = provider.make_key(context)
     wrapped = provider.wrap(reference, context, epoch_key)
+    store_generation(connection, context, provider_id, reference, wrapped)
+
+
+def store_generation(
+    connection: Connection, context: KeyContext, provider_id: int, reference: str, wrapped: bytes
+) -> None:
+    """Store a prepared generation."""
     run(
         connection,
         "INSERT INTO vault_generation (tree, number, provider_id, reference, wrapped, state)"
@@ -238,9 +246,7 @@ def store_report(
     )
 
 
-def store_gone(
-    connection: Connection, generation: Generation, report: KeyReport, at: int
-) -> None:
+def store_gone(connection: Connection, generation: Generation, report: KeyReport, at: int) -> None:
     """Store that a generation is gone, and let its wrapped epoch key go as well."""
     run(
         connection,
@@ -256,7 +262,7 @@ def not_gone(generations: Iterable[Generation]) -> list[Generation]:
     return [one for one in generations if one.state in left]
 
 
-def _generation(row: tuple[object, ...]) -> Generation:
+def _generation(row: tuple[Any, ...]) -> Generation:
     tree, number, provider_id, reference, wrapped, state, *rest = row
     try:
         return Generation(

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from nacl.signing import SigningKey
 
-from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
 from vault import organisation
 from vault.generations import Providers
+from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
 from vault.organisation import OrganisationKey
+from vault.rehearsal import rehearse
 from vault.rootkeys.provider import Surroundings
 
 SIGNER_FOLDER = Path("signer")
@@ -43,6 +44,10 @@ class Keyring:
     def __init__(self, folder: Path, passphrase: str) -> None:
         self._folder = folder
         self._passphrase = passphrase
+
+    def rehearse(self, backup: Path) -> dict[int, dict[str, int]]:
+        """Open a key backup in a fresh process with what this keyring opens; see there."""
+        return rehearse(backup, self._folder, self._passphrase)
 
     def __repr__(self) -> str:
         return f"Keyring({str(self._folder)!r})"

@@ -244,6 +244,28 @@ class KeyTree:
         key = self._node_key(connection, state, name)
         return keynode.open_node(bytes(row[0]), key, state.tenant, level, number)
 
+    def open_all(self, connection: Connection, state: TreeState) -> tuple[int, int]:
+        """Open every node from the root down and return how many nodes and usable keys there are.
+
+        Raises:
+            Damaged: a node does not open or is missing; it is named.
+            KeyGone: the root key of the tree's generation was destroyed.
+        """
+        nodes = keys = 0
+        level_numbers = [root_of(self.number)[1]]
+        for level in range(ROOT_LEVEL, -1, -1):
+            below: list[int] = []
+            for number in level_numbers:
+                node = self.node(connection, state, (level, number))
+                nodes += 1
+                used = [place for place in range(FANOUT) if node[place] in _USABLE]
+                if level == 0:
+                    keys += len(used)
+                else:
+                    below += [number * FANOUT + place for place in used]
+            level_numbers = below
+        return nodes, keys
+
     def edit(self, connection: Connection) -> TreeEdit:
         """Begin a change; the caller holds the writer lock."""
         return TreeEdit(self, connection, self.state(connection))
@@ -360,7 +382,7 @@ class TreeEdit:
         self._erase(slots, SlotState.LIVE)
 
     def erase_permanent(self, slots: Iterable[int]) -> None:
-        """Zero slots of records that are kept for ever, after M custodians broke the glass (D2b, D5).
+        """Zero slots of records that are kept for ever, once the glass was broken (D2b, D5).
 
         Raises:
             KeyLost: a slot holds no permanent key.

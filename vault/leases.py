@@ -1,8 +1,8 @@
 """Leases: how a process that closes an epoch learns what the others still keep in memory.
 
 A process that has a vault open may hold the epoch key of a generation in memory. Before a root key
-is destroyed, each must have said that it has let go of the older generations, or its lease must have
-run out. A lease is a file in the vault's folder `leases/`, 36 bytes that are written at once:
+is destroyed, each must have said that it has let go of the older generations, or its lease must
+have run out. A lease is a file in the vault's folder `leases/`, 36 bytes that are written at once:
 
     "DKL1" || process, 8 bytes || generation of the ordinary tree, 8 || of the permanent tree, 8
     || end of the lease, 8; integers big-endian, the end in milliseconds of CLOCK_BOOTTIME
@@ -107,9 +107,7 @@ class Lease:
 
     def _write(self) -> None:
         if self._file is not None:
-            record = _FORMAT.pack(
-                _MAGIC, os.getpid(), *self._generations, int(self._until * 1000)
-            )
+            record = _FORMAT.pack(_MAGIC, os.getpid(), *self._generations, int(self._until * 1000))
             os.pwrite(self._file.fileno(), record, 0)
 
 

@@ -44,6 +44,13 @@ class Action(StrEnum):
     ERASE = "erase"
     HOLD = "hold"
     DISCLOSE = "disclose"
+    SHRED = "shred"
+    MOVE = "move"
+    DECLARE = "declare"
+    ESCROW = "escrow"
+    BREAK_GLASS = "break-glass"
+    RESTORE = "restore"
+    DRILL = "drill"
 
 
 class RecordRow(NamedTuple):

@@ -29,13 +29,26 @@ from ledger.note import Note, is_key_name
 from ledger.pointer import format_pointer
 from ledger.signer import Signer
 from policy import Decision, Ground
-from vault import checkpointing, erasing, proving, reading, writing
+from policy.certificate import SignedCertificate
+from vault import (
+    certifying,
+    checkpointing,
+    declaring,
+    erasing,
+    erasing_person,
+    proving,
+    reading,
+    shredding,
+    shredstatus,
+    writing,
+)
 from vault.audit import AuditReport, audit
 from vault.clock import Clock, SystemClock
 from vault.config import FILE_NAME, load_config
 from vault.core import DATABASE_FILE, Caller, Core
 from vault.database import Database
 from vault.erasing import Erasure
+from vault.erasing_person import PersonErasure
 from vault.errors import ConfigurationError, InvalidInput
 from vault.groupcommit import GroupCommit
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
@@ -44,6 +57,9 @@ from vault.keyring import SIGNER_FOLDER, Keyring
 from vault.keytree import TENANT_BYTES, plant_trees
 from vault.preparing import NewRecord, PreparedRecord, Preparer
 from vault.reading import VersionInfo
+from vault.rootkeys.provider import TreeNumber
+from vault.shredding import PATIENCE_SECONDS, NewPlace, OnStep, ShredReport
+from vault.shredstatus import RootKey, ShredStatus
 
 MAX_ORIGIN_BYTES = 200
 
@@ -343,6 +359,114 @@ class Vault:
             Incomplete: the destruction could not be confirmed (ER2).
         """
         return erasing.erase(self._core, pointer, ground, self._core.caller(actor, purpose))
+
+    def decide_person(
+        self,
+        subject: str,
+        ground: Ground,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> PersonErasure:
+        """Return what a request to erase all of a subject's records would get; changes nothing.
+
+        Raises:
+            NotFound: no living record is about this subject.
+            PurposeRefused: a record's category does not allow the purpose.
+        """
+        caller = self._core.caller(actor, purpose)
+        return erasing_person.decide_person(self._core, subject, ground, caller)
+
+    def erase_person(
+        self,
+        subject: str,
+        ground: Ground,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> PersonErasure:
+        """Erase every record of a subject that may be erased, in one epoch (ER4).
+
+        Raises:
+            NotFound: no living record is about this subject.
+            PurposeRefused: a record's category does not allow the purpose; nothing was changed.
+            Incomplete: a destruction could not be confirmed (ER2).
+        """
+        caller = self._core.caller(actor, purpose)
+        return erasing_person.erase_person(self._core, subject, ground, caller)
+
+    def shred(
+        self,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        actor: str | None = None,
+        purpose: str | None = None,
+        on_step: OnStep = lambda step: None,
+    ) -> ShredReport:
+        """Close the epoch: destroy the root keys under which erased records ever lay, and certify.
+
+        Args:
+            patience: how many seconds to wait for other processes that have the vault open.
+            actor: who does it.
+            purpose: for which registered purpose.
+            on_step: told each step once it is durable.
+
+        Raises:
+            Busy: another process is at it, or one keeps its lease; nothing is lost, run it again.
+            ProviderUnreachable, ProviderFailed, Incomplete: likewise.
+        """
+        caller = self._core.caller(actor, purpose)
+        return shredding.shred(self._core, caller, patience=patience, on_step=on_step)
+
+    def shred_status(self) -> ShredStatus:
+        """Return what waits for a shred, for what, and since when."""
+        return shredstatus.status(self._core)
+
+    def declare_no_copies(
+        self, name: str, *, actor: str | None = None, purpose: str | None = None
+    ) -> int:
+        """State that no copy exists of any key file that was destroyed; certificates then say so.
+
+        Args:
+            name: of the operator who states it.
+            actor: who records it.
+            purpose: for which registered purpose.
+
+        Returns:
+            For how many generations that is new.
+        """
+        return declaring.declare(self._core, name, self._core.caller(actor, purpose))
+
+    def certificate(self, pointer: str) -> SignedCertificate:
+        """Return the newest certificate of a record's destruction.
+
+        Raises:
+            NotFound: no such record, or no certificate yet.
+        """
+        return SignedCertificate.parse(certifying.newest_certificate(self._core, pointer))
+
+    def root_keys(self) -> list[RootKey]:
+        """Return every generation of the key trees, where its root key is and what became of it."""
+        return shredstatus.root_keys(self._core)
+
+    def move_root_keys(
+        self,
+        place: NewPlace,
+        tree: TreeNumber = TreeNumber.ORDINARY,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        actor: str | None = None,
+        purpose: str | None = None,
+        on_step: OnStep = lambda step: None,
+    ) -> ShredReport:
+        """Move a tree's root keys to another provider; the same call after a crash finishes it.
+
+        Raises:
+            InvalidInput: these are not the options of such a provider.
+            Busy, ProviderUnreachable, ProviderDenied, ProviderFailed, Incomplete: as for `shred`.
+        """
+        caller = self._core.caller(actor, purpose)
+        return shredding.move(self._core, tree, place, caller, patience=patience, on_step=on_step)
 
     def erasure_index(self, pointer: str) -> int | None:
         """Return the leaf of a record's erasure entry, or None while there is none.

@@ -213,6 +213,7 @@ erasure = Table(
     Column("category", Text),
     Column("retention", Text),
     Column("archiefactiedatum", Text),
+    Column("approvers", Text),  # JSON list of [name, role]; NULL for none
     UniqueConstraint("record_id", "field_group"),
 )
 

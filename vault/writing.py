@@ -135,7 +135,10 @@ def _places(change: Change, prepared: Sequence[PreparedRecord]) -> list[tuple[in
         keys = [one.slot_key for one in prepared if one.tree is tree]
         edit = change.edit_of(tree)
         next_slots[tree] = (itertools.count(edit.add(keys)), edit.state.generation)
-    return [(next(slots), generation) for slots, generation in (next_slots[one.tree] for one in prepared)]
+    return [
+        (next(slots), generation)
+        for slots, generation in (next_slots[one.tree] for one in prepared)
+    ]
 
 
 def _batched(records: Iterable[NewRecord]) -> Iterator[list[NewRecord]]:

@@ -31,6 +31,7 @@ from ledger.source import require_size, size_limit
 TIMEOUT = 30.0
 """Seconds that one file may take."""
 
+_NO_ANSWER = "the answer breaks off or is not HTTP"
 _SCHEMES = ("http", "https")
 _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
@@ -69,15 +70,16 @@ class HttpSource:
             if isinstance(cause.reason, TimeoutError):
                 raise self._late(path) from cause
             raise SourceUnreachable(path, "there is no connection") from cause
-        except (OSError, http.client.HTTPException, ValueError) as cause:
-            raise SourceUnreachable(path, "the answer breaks off or is not HTTP") from cause
+        except (OSError, http.client.HTTPException, ValueError):
+            # Not chained: what is caught may carry a line of the server's.
+            raise SourceUnreachable(path, _NO_ANSWER) from None
         if status in _GONE:
             raise SourceMissing(path)
         if status != HTTPStatus.OK:
             raise SourceUnreachable(path, f"the answer has status {status}")
         require_size(path, data, limit)
         if left:
-            raise SourceUnreachable(path, "the answer breaks off or is not HTTP")
+            raise SourceUnreachable(path, _NO_ANSWER)
         return data
 
     def _late(self, path: str) -> SourceUnreachable:

@@ -1,8 +1,9 @@
 """A second verifier, written from the descriptions of the formats alone.
 
-It imports nothing of `ledger`, `anchor` or `vault`: Python's standard library and one Ed25519. What
-the product's own verifier accepts or refuses must be what this one does. Run by itself it is also a
-way to check evidence without trusting the product:
+It imports nothing of `ledger`, `anchor` or `vault`: Python's standard library and, of one library,
+Ed25519 and the reading of X.509 certificates. What the product's own verifier accepts or refuses
+must be what this one does. Run by itself it is also a way to check evidence without trusting the
+product:
 
     python tests/anchor/independent_verifier.py EVIDENCE TRUST
 """
@@ -14,11 +15,14 @@ import hashlib
 import hmac
 import re
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MEBIBYTE = 1024 * 1024
@@ -265,6 +269,19 @@ class Trust:
     anchor_keys: list[Key]
 
 
+def curve_of(der: bytes) -> str | None:
+    """Return the curve of the key in an X.509 certificate."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(der)
+            key, serial = certificate.public_key(), certificate.serial_number
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as reason:
+        raise Refused("not a certificate") from reason
+    demand(serial > 0, "a serial number that RFC 5280 does not allow")
+    return key.curve.name if isinstance(key, EllipticCurvePublicKey) else None
+
+
 def size_of(value: object) -> int:
     if not isinstance(value, int) or not 0 <= value < 2**63:
         raise Refused("not a tree size")
@@ -285,6 +302,7 @@ def read_trust(data: bytes) -> Trust:
     found = members(
         read_json(data, MEBIBYTE // 16),
         *("format", "origin", "require", "log_keys", "local_anchor_keys"),
+        "organisation_certificates",
     )
     demand(found["format"] == "datakluis-trust/1", "another format")
     origin = text_of(found["origin"])
@@ -297,8 +315,12 @@ def read_trust(data: bytes) -> Trust:
     )
     demand(set(trust.require) <= set(STEPS), "an unknown step")
     demand(len(trust.log_keys) > 0, "no log key")
-    for named in (trust.require, [key for key, _, _ in trust.log_keys], trust.anchor_keys):
-        demand(len(set(named)) == len(named), "a step or a key twice")
+    certificates = [from_hex(value) for value in list_of(found["organisation_certificates"])]
+    log_keys = [key for key, _, _ in trust.log_keys]
+    for named in (trust.require, log_keys, trust.anchor_keys, certificates):
+        demand(len(set(named)) == len(named), "a step, key or certificate twice")
+    for der in certificates:
+        demand(curve_of(der) == "secp256r1", "a certificate of another kind of key")
     return trust
 
 
@@ -309,6 +331,10 @@ def read_trust(data: bytes) -> Trust:
 class Entry:
     data: bytes
     is_version: bool
+
+    @property
+    def group(self) -> bytes:
+        return self.data[3:4]
 
     @property
     def pointer(self) -> bytes:
@@ -325,8 +351,16 @@ class Entry:
 
 def read_entry(value: object) -> Entry:
     data = from_hex(value)
-    kinds = {b"\x01\x01\x01\x00": 56, b"\x01\x02\x00\x00": 24}
-    demand(kinds.get(data[:4]) == len(data), "an entry of an unknown kind")
+    # Format, kind and suite; then the length, and how many groups or trees there are.
+    kinds = {
+        b"\x01\x01\x01": (56, 16),
+        b"\x01\x02\x00": (24, 16),
+        b"\x01\x03\x00": (56, 16),
+        b"\x01\x04\x00": (24, 2),
+    }
+    length, groups = kinds.get(data[:3], (-1, 0))
+    demand(length == len(data), "an entry of an unknown kind")
+    demand(data[3] < groups, "an entry of an unknown group")
     demand(data[20:24] != bytes(4), "version 0")
     return Entry(data, data[1] == 1)
 
@@ -432,7 +466,7 @@ def check_opening(value: object, entry: Entry, trust: Trust) -> None:
         trust.origin.encode(),
         entry.pointer,
         entry.version,
-        b"\x00",
+        entry.group,
         hashlib.sha256(payload).digest(),
     )
     message = b"".join(len(field).to_bytes(2, "big") + field for field in fields)

@@ -22,10 +22,10 @@ EVERY_EVIDENCE = [
     world.evidence(leaf, sizes, regime, anchored=anchored, opened=opened)
     for regime in world.SIGNERS
     for leaf in range(len(world.LEAVES))
-    for sizes in ([4], [7], [4, 7])
+    for sizes in ([4], [7], [12], [4, 7], [4, 7, 12])
     for anchored in (False, True)
     for opened in (False, True)
-    if leaf < sizes[0] and not (opened and leaf == world.ERASURE)
+    if leaf < sizes[0] and not (opened and leaf not in world.OPENED)
 ]
 
 
@@ -70,6 +70,13 @@ WHOLE = "version, anchored and opened"
 PATH_OF = {
     "another format": ("format", "datakluis-evidence/2"),
     "upper-case entry": ("entry", lambda text: text.upper()),
+    "entry of group 16": ("entry", lambda text: text[:6] + "10" + text[8:]),
+    "entry of kind 5": ("entry", lambda text: text[:2] + "05" + text[4:]),
+    "version under no suite": ("entry", lambda text: text[:4] + "00" + text[6:]),
+    "certificate with an opening": ("entry", lambda text: text[:2] + "0300" + text[6:]),
+    "shred with an opening": ("entry", lambda text: "01040000" + text[8:48]),
+    "shred with a digest": ("entry", lambda text: "01040000" + text[8:]),
+    "erasure with a digest": ("entry", lambda text: "01020000" + text[8:]),
     "entry of version 0": ("entry", lambda text: text[:40] + "00000000" + text[48:]),
     "entry cut short": ("entry", lambda text: text[:-2]),
     "no groups": ("groups", []),
@@ -115,6 +122,10 @@ TRUST_PATH_OF = {
     "size that is half": ("log_keys.0.last_size", 1.5),
     "key that is null": ("local_anchor_keys.0", None),
     "key twice": ("local_anchor_keys", lambda keys: keys * 2),
+    "certificate in capitals": ("organisation_certificates", ["30AB"]),
+    "certificate that is none": ("organisation_certificates", ["3082 "]),
+    "certificate twice": ("organisation_certificates", ["3082", "3082"]),
+    "no list of certificates": ("organisation_certificates", None),
     "extra member": ("comment", "x"),
     "extra member of a key": ("log_keys.0.comment", "x"),
 }
@@ -149,7 +160,11 @@ def test_evidence_without_a_member_does_not_fit(missing):
 
 
 @pytest.mark.parametrize(
-    "missing", ["format", "origin", "require", "log_keys", "local_anchor_keys"]
+    "missing",
+    [
+        *("format", "origin", "require", "log_keys", "local_anchor_keys"),
+        "organisation_certificates",
+    ],
 )
 def test_a_trust_file_without_a_member_does_not_fit(missing):
     document = json.loads(TRUST["one"])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import independent_verifier
 import pytest
 from anchor_samples import EVIDENCE, TRUST, world
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,15 @@ def key(**members: object) -> list[dict]:
     return [{**KEYS[0], **members}]
 
 
+CERTIFICATES = json.loads(TRUST["joined"])["organisation_certificates"]
+
+
+def of_another_curve() -> str:
+    key = ec.derive_private_key(7, ec.SECP384R1())
+    return world.organisation_certificate("another curve", key).hex()
+
+
+NO_CERTIFICATE = "has a certificate that is no X.509 of a key on P-256"
 SENSELESS = "without the range of sizes it may sign"
 WRONG = [
     (b"", "is not JSON in UTF-8"),
@@ -40,10 +50,10 @@ WRONG = [
     (changed(require=[1]), "lacks the array of texts 'require'"),
     (changed(require=["luck"]), "'luck' is not a valid Step"),
     (changed(require=["Inclusion"]), "'Inclusion' is not a valid Step"),
-    (changed(require=["inclusion", "inclusion"]), "names a step or a key twice"),
+    (changed(require=["inclusion", "inclusion"]), "names a step, key or certificate twice"),
     (changed(log_keys=[]), "lacks an origin or a log key"),
     (changed(log_keys={}), "lacks the array of objects 'log_keys'"),
-    (changed(log_keys=KEYS[:1] * 2), "names a step or a key twice"),
+    (changed(log_keys=KEYS[:1] * 2), "names a step, key or certificate twice"),
     (changed(log_keys=key(algorithm="rsa")), "a log key of an unknown algorithm"),
     (changed(log_keys=key(key="x")), "does not hold what it should"),
     (changed(log_keys=key(key=KEYS[0]["key"].replace("hoorn", "zwolle"))), "is not written as"),
@@ -58,7 +68,17 @@ WRONG = [
     (changed(log_keys=key(first_size=5, last_size=4)), SENSELESS),
     (changed(local_anchor_keys=["x"]), "does not hold what it should"),
     (changed(local_anchor_keys=None), "lacks the array of texts 'local_anchor_keys'"),
-    (changed(local_anchor_keys=[KEYS[0]["key"]] * 2), "names a step or a key twice"),
+    (changed(local_anchor_keys=[KEYS[0]["key"]] * 2), "names a step, key or certificate twice"),
+    (changed(organisation_certificates=None), "the array of texts 'organisation_certificates'"),
+    (changed(organisation_certificates=[1]), "the array of texts 'organisation_certificates'"),
+    (changed(organisation_certificates=["zz"]), "does not hold what it should"),
+    (changed(organisation_certificates=[""]), NO_CERTIFICATE),
+    (changed(organisation_certificates=["3000"]), NO_CERTIFICATE),
+    (changed(organisation_certificates=[CERTIFICATES[0] + "00"]), NO_CERTIFICATE),
+    (changed(organisation_certificates=[CERTIFICATES[0][:-2]]), NO_CERTIFICATE),
+    (changed(organisation_certificates=[of_another_curve()]), NO_CERTIFICATE),
+    (changed(organisation_certificates=[CERTIFICATES[0].upper()]), "unknown or reordered members"),
+    (changed(organisation_certificates=CERTIFICATES * 2), "step, key or certificate twice"),
     (changed(comment="x"), "unknown or reordered members"),
     (changed(log_keys=key(comment="x")), "unknown or reordered members"),
     (ONE[:-1], "unknown or reordered members"),
@@ -101,6 +121,25 @@ def test_every_bit_of_a_trust_file_counts():
             refused += 1
     print(f"{refused} of {len(whole) * 8} bit flips refused, the others say something else")
     assert refused > len(whole) * 7
+
+
+def test_a_changed_certificate_is_none_or_another():
+    """No flipped bit of a certificate breaks the reader, and both verifiers judge it alike."""
+    der = bytes.fromhex(CERTIFICATES[0])
+    refused = 0
+    for place in range(len(der) * 8):
+        flipped = bytearray(der)
+        flipped[place // 8] ^= 1 << place % 8
+        data = changed(organisation_certificates=[flipped.hex()])
+        try:
+            assert TrustFile.parse(data).organisation_certificates == (bytes(flipped),)
+        except BadFile:
+            refused += 1
+            assert not independent_verifier.accepts(EVIDENCE["version"], data)
+        else:
+            assert independent_verifier.accepts(EVIDENCE["version"], data)
+    print(f"{refused} of {len(der) * 8} bit flips of a certificate refused")
+    assert refused > len(der)
 
 
 def test_which_keys_must_have_signed():

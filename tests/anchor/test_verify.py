@@ -1,5 +1,6 @@
 """Each step of the offline verifier passes, fails or is not checked for its own reason (P1)."""
 
+import hashlib
 from dataclasses import replace
 
 import independent_verifier
@@ -13,6 +14,8 @@ from anchor.statement import AnchorStatement
 from anchor.steps import Step, StepState, Verdict
 from anchor.trust import LogKey, TrustFile
 from anchor.verify import Report, verify
+from anchor.verify import _what as what_it_says
+from ledger.entry import encode_shred, parse_entry
 from ledger.note import Note, SignatureLine, sign
 from ledger.pointer import format_pointer
 
@@ -82,6 +85,46 @@ def test_the_sentence_of_an_erasure():
     assert verify(world.evidence(world.ERASURE, [7]), ONE).sentence == (
         f"The erasure of record {name}, up to and including version 2, existed in this form in the"
         f" log {world.ORIGIN}, as leaf 6; no date proven."
+    )
+
+
+@pytest.mark.parametrize(
+    ("leaf", "what"),
+    [
+        (world.GROUP_VERSION, "Version 1 of field group 3 of record {a}"),
+        (
+            world.GROUP_ERASURE,
+            "The erasure of field group 3 of record {a}, up to and including version 1,",
+        ),
+        (
+            world.CERTIFICATE,
+            "Certificate 2 of the erasure of record {b}, with SHA-256 {digest},",
+        ),
+        (
+            world.GROUP_CERTIFICATE,
+            "Certificate 1 of the erasure of field group 3 of record {a}, with SHA-256 {digest},",
+        ),
+        (
+            world.SHRED,
+            "The destruction of generation 1 of the ordinary key tree of tenant {tenant}",
+        ),
+    ],
+)
+def test_the_sentence_of_each_other_entry(leaf, what):
+    names = {name: format_pointer(world.pointer(name)) for name in ("a", "b", "tenant")}
+    digest = hashlib.sha256(world.CERTIFICATE_FILE).hexdigest()
+    report = verify(world.evidence(leaf, [12]), ONE)
+    assert report.verdict is Verdict.VERIFIED
+    assert report.sentence == (
+        f"{what.format(**names, digest=digest)} existed in this form in the log {world.ORIGIN},"
+        f" as leaf {leaf}; no date proven."
+    )
+
+
+def test_the_sentence_of_a_generation_of_the_permanent_tree():
+    entry = parse_entry(encode_shred(bytes(16), 1, 7))
+    assert what_it_says(entry) == (
+        f"The destruction of generation 7 of the permanent key tree of tenant {'a' * 26}"
     )
 
 
@@ -296,6 +339,25 @@ def test_without_an_opening_the_payload_is_not_checked():
         StepState.NOT_CHECKED,
         "the payload is not disclosed in this evidence",
     )
+
+
+def test_a_certificate_names_the_digest_that_its_reader_compares():
+    report = verify(world.evidence(world.CERTIFICATE, [12]), ONE)
+    digest = hashlib.sha256(world.CERTIFICATE_FILE).hexdigest()
+    assert step(report, Step.OPENING) == (
+        StepState.NOT_CHECKED,
+        f"bring the certificate and compare its SHA-256 with {digest}",
+    )
+
+
+@pytest.mark.parametrize("group", [0, 1, 2, 4, 15])
+def test_er5_an_opening_of_another_field_group(group):
+    """The group in the entry is bound: the key and payload of group 3 open no other group."""
+    whole = world.evidence(world.GROUP_VERSION, [12], opened=True)
+    assert step(verify(whole, ONE), Step.OPENING)[0] is StepState.PASSED
+    moved = replace(whole, entry=replace(whole.entry, group=group))
+    report = assert_fails(moved, ONE, Step.OPENING, "do not give the entry's commitment")
+    assert failed_steps(report) == [Step.INCLUSION, Step.OPENING]
 
 
 @pytest.mark.parametrize(

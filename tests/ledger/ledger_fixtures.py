@@ -48,27 +48,56 @@ def pointer(number: int) -> bytes:
     return hashlib.sha256(b"pointer %d" % number).digest()[:16]
 
 
-def version_entry(of: bytes, version: int = 1) -> bytes:
-    committed = hashlib.sha256(of + version.to_bytes(4, "big")).digest()
-    return b"\x01\x01\x01\x00" + of + version.to_bytes(4, "big") + committed
+def version_entry(of: bytes, version: int = 1, group: int = 0) -> bytes:
+    committed = hashlib.sha256(of + version.to_bytes(4, "big") + bytes(group)).digest()
+    return b"\x01\x01\x01" + bytes([group]) + of + version.to_bytes(4, "big") + committed
 
 
-def erasure_entry(of: bytes, version: int = 1) -> bytes:
-    return b"\x01\x02\x00\x00" + of + version.to_bytes(4, "big")
+def erasure_entry(of: bytes, version: int = 1, group: int = 0) -> bytes:
+    return b"\x01\x02\x00" + bytes([group]) + of + version.to_bytes(4, "big")
+
+
+def certificate_entry(of: bytes, number: int = 1, group: int = 0) -> bytes:
+    digest = hashlib.sha256(b"certificate" + of + number.to_bytes(4, "big")).digest()
+    return b"\x01\x03\x00" + bytes([group]) + of + number.to_bytes(4, "big") + digest
+
+
+def shred_entry(tenant: bytes, tree: int = 0, generation: int = 1) -> bytes:
+    return b"\x01\x04\x00" + bytes([tree]) + tenant + generation.to_bytes(4, "big")
 
 
 class Records:
-    """An endless source of valid entries: new records, later versions, erasures."""
+    """An endless source of valid entries: new records, later versions, erasures.
 
-    def __init__(self, seed: int, later_share: float = 0.3) -> None:
+    With `every_kind` also field groups, certificates, and generations of two key trees.
+    """
+
+    def __init__(self, seed: int, later_share: float = 0.3, *, every_kind: bool = False) -> None:
         self._random = random.Random(seed)
         self._later_share = later_share
         self._alive: list[tuple[bytes, int]] = []
         self._made = 0
         self._seed = seed
+        self._every_kind = every_kind
+        self._follow_ups: list[bytes] = []
 
     def take(self, count: int) -> list[bytes]:
-        return [self._next() for _ in range(count)]
+        return [self._any() if self._every_kind else self._next() for _ in range(count)]
+
+    def _any(self) -> bytes:
+        if self._follow_ups:
+            return self._follow_ups.pop(0)
+        entry = self._next()
+        of, version = entry[4:20], int.from_bytes(entry[20:24], "big")
+        if entry[1] == 2:
+            self._follow_ups = [certificate_entry(of), certificate_entry(of, 2)]
+        elif version == 1 and self._made % 5 == 0:
+            group = self._made % 15 + 1
+            self._follow_ups = [version_entry(of, 1, group), erasure_entry(of, 1, group)]
+        elif version == 1 and self._made % 7 == 0:
+            generation = self._made // 7
+            self._follow_ups = [shred_entry(pointer(1 << 99), generation % 2, generation)]
+        return entry
 
     def _next(self) -> bytes:
         if self._alive and self._random.random() < self._later_share:

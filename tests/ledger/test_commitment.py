@@ -34,20 +34,30 @@ def test_golden_commitments(vector):
         bytes.fromhex(vector["pointer"]),
         vector["version"],
         payload,
+        vector.get("group", 0),
     )
     committer = Committer(vector["origin"])
     assert committer.commit(*arguments).hex() == vector["commitment"]
     assert committer.opens(bytes.fromhex(vector["commitment"]), *arguments)
 
 
-@given(keys, st.text(min_size=1, max_size=300), pointers, versions, st.binary(max_size=2_000))
-def test_it_is_the_formula_in_the_docstring(key, origin, pointer, version, payload):
+@given(
+    keys,
+    st.text(min_size=1, max_size=300),
+    pointers,
+    versions,
+    st.binary(max_size=2_000),
+    st.integers(0, 15),
+)
+def test_it_is_the_formula_in_the_docstring(key, origin, pointer, version, payload, group):
     try:
         origin.encode()
     except UnicodeEncodeError:
         return
-    expected = formula(key, origin, pointer, version, payload)
-    assert Committer(origin).commit(key, pointer, version, payload) == expected
+    expected = formula(key, origin, pointer, version, payload, group=group)
+    assert Committer(origin).commit(key, pointer, version, payload, group) == expected
+    if group == 0:
+        assert Committer(origin).commit(key, pointer, version, payload) == expected
 
 
 def bit_flips(value: bytes) -> Iterator[bytes]:
@@ -55,8 +65,10 @@ def bit_flips(value: bytes) -> Iterator[bytes]:
         yield (int.from_bytes(value, "big") ^ 1 << bit).to_bytes(len(value), "big")
 
 
-def other_openings() -> Iterator[tuple[str, tuple[str, bytes, bytes, int, bytes]]]:
+def other_openings() -> Iterator[tuple[str, tuple[object, ...]]]:
     """Every opening that differs from the true one in one field, by a bit, a byte or a place."""
+    for group in range(1, 16):
+        yield "group", (ORIGIN, KEY, POINTER, 1, PAYLOAD, group)
     for key in bit_flips(KEY):
         yield "key", (ORIGIN, key, POINTER, 1, PAYLOAD)
     for pointer in bit_flips(POINTER):
@@ -82,7 +94,7 @@ def test_every_field_is_bound():
         counts[name] = counts.get(name, 0) + 1
     print(f"openings that differ in one field: {counts}; none opens")
     assert len(seen) == 1 + sum(counts.values())
-    assert set(counts) == {"key", "pointer", "version", "payload", "origin"}
+    assert set(counts) == {"key", "pointer", "version", "payload", "origin", "group"}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +126,9 @@ def test_the_commitment_is_32_bytes_and_takes_any_payload():
         assert len(committer.commit(KEY, POINTER, 2**32 - 1, payload)) == 32
     with pytest.raises(OverflowError):
         committer.commit(KEY, POINTER, 2**32, b"")
+    for group in (-1, 16, 255, 256):
+        with pytest.raises(ValueError, match="field group"):
+            committer.commit(KEY, POINTER, 1, b"", group)
 
 
 def test_opens_refuses_what_is_no_commitment():

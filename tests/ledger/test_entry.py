@@ -17,7 +17,9 @@ from ledger.entry import (
     CommitmentSuite,
     Entry,
     EntryKind,
+    encode_certificate,
     encode_erasure,
+    encode_shred,
     encode_version,
     parse_entry,
     pointer_of,
@@ -32,17 +34,27 @@ POINTERS = json.loads((VECTORS / "entry_pointer.json").read_text(encoding="utf-8
 POINTER_TEXT = re.compile(r"[a-z2-7]{25}[aeimquy4]")
 VERSION_NOT_ZERO = rb"(?!\x00{4})[\x00-\xff]{4}"
 ENTRY_BYTES = re.compile(
-    rb"\x01\x01\x01\x00[\x00-\xff]{16}" + VERSION_NOT_ZERO + rb"[\x00-\xff]{32}"
-    rb"|\x01\x02\x00\x00[\x00-\xff]{16}" + VERSION_NOT_ZERO,
+    rb"\x01(?:\x01\x01|\x03\x00)[\x00-\x0f][\x00-\xff]{16}" + VERSION_NOT_ZERO + rb"[\x00-\xff]{32}"
+    rb"|\x01(?:\x02\x00[\x00-\x0f]|\x04\x00[\x00\x01])[\x00-\xff]{16}" + VERSION_NOT_ZERO,
     re.DOTALL,
 )
 
 pointers = st.binary(min_size=16, max_size=16)
 versions = st.integers(1, 2**32 - 1)
 commitments = st.binary(min_size=32, max_size=32)
+groups = st.integers(0, 15)
 entries = st.one_of(
-    st.builds(encode_version, pointers, versions, commitments),
-    st.builds(encode_erasure, pointers, versions),
+    st.builds(encode_version, pointers, versions, commitments, groups),
+    st.builds(encode_erasure, pointers, versions, groups),
+    st.builds(encode_certificate, pointers, versions, commitments, groups),
+    st.builds(encode_shred, pointers, st.integers(0, 1), versions),
+)
+# One of each kind, the two with 32 bytes behind the head first.
+ONE_OF_EACH = (
+    encode_version(b"p" * 16, 1, b"c" * 32),
+    encode_certificate(b"p" * 16, 1, b"d" * 32),
+    encode_erasure(b"p" * 16, 1),
+    encode_shred(b"t" * 16, 0, 1),
 )
 
 
@@ -162,27 +174,49 @@ def test_what_a_caller_passed_by_mistake_is_not_repeated(text):
     assert caught.value.__context__ is None
 
 
+MADE = {
+    EntryKind.VERSION: lambda e: encode_version(e.pointer, e.version, e.commitment, e.group),
+    EntryKind.ERASURE: lambda e: encode_erasure(e.pointer, e.version, e.group),
+    EntryKind.CERTIFICATE: lambda e: encode_certificate(
+        e.pointer, e.version, e.commitment, e.group
+    ),
+    EntryKind.SHRED: lambda e: encode_shred(e.pointer, e.group, e.version),
+}
+
+
 @pytest.mark.parametrize("vector", ENTRIES, ids=[v["entry"][:56] for v in ENTRIES])
 def test_golden_entries(vector):
     pointer, commitment = bytes.fromhex(vector["pointer"]), bytes.fromhex(vector["commitment"])
     data, version = bytes.fromhex(vector["entry"]), vector["version"]
-    if vector["kind"] == "version":
-        expected = Entry(
-            EntryKind.VERSION, pointer, version, 0, CommitmentSuite.SHA256_HMAC, commitment
-        )
-        assert encode_version(pointer, version, commitment) == data
-    else:
-        expected = Entry(EntryKind.ERASURE, pointer, version, 0, CommitmentSuite.NONE, b"")
-        assert encode_erasure(pointer, version) == data
-    assert expected.encode() == data
+    kind = EntryKind[vector["kind"].upper()]
+    suite = CommitmentSuite(kind is EntryKind.VERSION)
+    expected = Entry(kind, pointer, version, vector.get("group", 0), suite, commitment)
+    assert expected.encode() == data == MADE[kind](expected)
     assert parse_entry(data) == expected
 
 
-def test_the_entry_in_the_docstring_is_one():
-    found = re.search(r"^    (01 01 01 00 .*)…", entry_module.__doc__, re.MULTILINE)
-    head = bytes.fromhex(found[1].removesuffix("aaaa"))
+def test_the_vectors_hold_every_kind_and_the_first_and_last_group():
+    found = {(vector["kind"], vector.get("group", 0)) for vector in ENTRIES}
+    records = {(kind, n) for kind in ("version", "erasure", "certificate") for n in (0, 1, 2, 15)}
+    assert found == records | {("shred", 0), ("shred", 1)}
+
+
+def test_without_a_group_it_is_the_core():
+    of, committed = b"p" * 16, b"c" * 32
+    assert encode_version(of, 3, committed) == encode_version(of, 3, committed, 0)
+    assert encode_erasure(of, 3) == encode_erasure(of, 3, 0)
+    assert encode_certificate(of, 3, committed) == encode_certificate(of, 3, committed, 0)
+
+
+def test_the_entries_in_the_docstring_are_some():
+    lines = re.findall(r"^    (01 0[134] 0[01] 00 .*)$", entry_module.__doc__, re.MULTILINE)
+    found = [re.sub("(..)…\\1", lambda m: m[1] * 30, line) for line in lines]
     pointer = parse_pointer("aaisem2ekvthpcezvk54zxpo74")
-    assert encode_version(pointer, 1, b"\xaa" * 32) == head + b"\xaa" * 32
+    assert [bytes.fromhex(line) for line in found] == [
+        encode_version(pointer, 1, b"\xaa" * 32),
+        encode_certificate(pointer, 1, b"\xbb" * 32),
+        encode_shred(b"\xcc" * 16, 0, 1),
+    ]
 
 
 @given(entries)
@@ -208,28 +242,41 @@ def test_an_entry_with_one_byte_changed_is_another_or_none(data, place, value):
 
 def test_every_head_and_every_length():
     """Each value of each head byte alone, each pair of kind and suite, each length."""
-    whole = encode_version(b"p" * 16, 1, b"c" * 32)
-    bare = encode_erasure(b"p" * 16, 1)
-    cases = [data[:length] for data in (whole, bare) for length in range(len(data) + 1)]
-    cases += [whole + bytes(extra) for extra in range(1, 40)]
-    for data in (whole, bare):
+    cases = [data[:length] for data in ONE_OF_EACH for length in range(len(data) + 1)]
+    cases += [data + bytes(extra) for data in ONE_OF_EACH for extra in range(1, 40)]
+    for data in ONE_OF_EACH:
         for place in range(4):
             cases += [data[:place] + bytes([v]) + data[place + 1 :] for v in range(256)]
         cases += [data[:1] + bytes([k, s]) + data[3:] for k in range(256) for s in range(256)]
     taken = sum(accepts_entry(data) for data in cases)
     print(f"{taken} of {len(cases)} heads and lengths are entries")
     assert taken == sum(ENTRY_BYTES.fullmatch(data) is not None for data in cases)
-    # Whole, and the two originals once more per way of changing them.
-    assert {bytes(data) for data in cases if accepts_entry(data)} == {whole, bare}
+    # Whole, the originals once more per way of changing them; each as another kind of its length
+    # and in every group, which shreds have only two of.
+    version, certificate, erasure, shred = ONE_OF_EACH
+    others = {one[:4] + two[4:] for one in ONE_OF_EACH for two in ONE_OF_EACH
+              if len(one) == len(two)}  # fmt: skip
+    others |= {
+        data[:3] + bytes([group]) + data[4:]
+        for data in (version, certificate, erasure)
+        for group in range(16)
+    }
+    others |= {shred[:3] + b"\x01" + shred[4:]}
+    # A bare entry with 32 bytes behind it has the length of the others, but not their kind.
+    found = {bytes(data) for data in cases if accepts_entry(data)}
+    assert found == others
 
 
 def test_version_zero_is_refused_and_the_largest_is_not():
     assert not accepts_entry(encode_version(b"p" * 16, 0, b"c" * 32))
     assert not accepts_entry(encode_erasure(b"p" * 16, 0))
+    assert not accepts_entry(encode_certificate(b"p" * 16, 0, b"d" * 32))
+    assert not accepts_entry(encode_shred(b"t" * 16, 0, 0))
     assert parse_entry(encode_erasure(b"p" * 16, 2**32 - 1)).version == 2**32 - 1
 
 
 @given(entries)
 def test_p3_an_entry_has_no_room_for_text_time_or_category(data):
-    """What is not pointer, version and commitment is one of two fixed heads."""
-    assert (data[:4].hex(), len(data)) in {("01010100", 56), ("01020000", 24)}
+    """What is not pointer, number and digest is a fixed head and one of sixteen groups."""
+    heads = {("010101", 56): 16, ("010200", 24): 16, ("010300", 56): 16, ("010400", 24): 2}
+    assert data[3] < heads[data[:3].hex(), len(data)]

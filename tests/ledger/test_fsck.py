@@ -7,6 +7,7 @@ must see it: with that code taken out, the fault goes unseen. LG1 is the part on
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,8 +20,10 @@ from ledger_fixtures import (
     Ledger,
     NaiveTree,
     Records,
+    certificate_entry,
     erasure_entry,
     pointer,
+    shred_entry,
     version_entry,
 )
 
@@ -36,6 +39,7 @@ from ledger.tiles import TILE_WIDTH
 
 SIZE = 600
 SIGNED = (256, 520, SIZE)
+RECORDS = Records(seed=41, every_kind=True)
 
 
 @pytest.fixture
@@ -290,6 +294,36 @@ CAUSES = [
     Cause(3, "erasure of more versions", rebuilt(version_entry(OF), erasure_entry(OF, 2)),
           ["entry 1"], ("_sequence",)),
     Cause(3, "erasure of nothing", rebuilt(erasure_entry(OF)), ["entry 0"], ("_sequence",)),
+    Cause(3, "group's version twice", rebuilt(version_entry(OF, 1, 1), version_entry(OF, 1, 1)),
+          ["entry 1"], ("_sequence",)),
+    Cause(3, "group's version goes back",
+          rebuilt(version_entry(OF, 3, 1), version_entry(OF, 2, 1)), ["entry 1"], ("_sequence",)),
+    Cause(3, "group's version after its erasure",
+          rebuilt(version_entry(OF, 1, 1), erasure_entry(OF, 1, 1), version_entry(OF, 2, 1)),
+          ["entry 2"], ("_sequence",)),
+    Cause(3, "group's erasure of fewer versions",
+          rebuilt(version_entry(OF, 2, 1), erasure_entry(OF, 1, 1)), ["entry 1"], ("_sequence",)),
+    Cause(3, "erasure of a group that is not there",
+          rebuilt(version_entry(OF), erasure_entry(OF, 1, 1)), ["entry 1"], ("_sequence",)),
+    Cause(3, "certificate of a living record", rebuilt(version_entry(OF), certificate_entry(OF)),
+          ["entry 1"], ("_sequence",)),
+    Cause(3, "certificate of nothing", rebuilt(certificate_entry(OF)), ["entry 0"],
+          ("_sequence",)),
+    Cause(3, "certificate of another group", rebuilt(version_entry(OF), version_entry(OF, 1, 1),
+          erasure_entry(OF, 1, 1), certificate_entry(OF)), ["entry 3"], ("_sequence",)),
+    Cause(3, "first certificate is not 1", rebuilt(version_entry(OF), erasure_entry(OF),
+          certificate_entry(OF, 2)), ["entry 2"], ("_sequence",)),
+    Cause(3, "certificate left out", rebuilt(version_entry(OF), erasure_entry(OF),
+          certificate_entry(OF), certificate_entry(OF, 3)), ["entry 3"], ("_sequence",)),
+    Cause(3, "certificate twice", rebuilt(version_entry(OF), erasure_entry(OF),
+          certificate_entry(OF), certificate_entry(OF)), ["entry 3"], ("_sequence",)),
+    Cause(3, "version after the certificate", rebuilt(version_entry(OF), erasure_entry(OF),
+          certificate_entry(OF), version_entry(OF, 2)), ["entry 3"], ("_sequence",)),
+    Cause(3, "generation destroyed twice", rebuilt(shred_entry(OF), shred_entry(OF)),
+          ["entry 1"], ("_sequence",)),
+    Cause(3, "generation destroyed too late",
+          rebuilt(shred_entry(OF, 1, 2), shred_entry(OF, 0, 1), shred_entry(OF, 1, 1)),
+          ["entry 2"], ("_sequence",)),
     Cause(4, "hash changed", flip_blob("ledger_tile", "hashes", FIRST_TILE, at=40),
           ["tile 0 at level 0"], ("_derived",)),
     Cause(4, "hash left out", run_sql("UPDATE ledger_tile SET hashes = substr(hashes, 1, 8160)"
@@ -349,8 +383,8 @@ def lax_bundles(self: Fsck, head):
 
 def take_out(patch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
     for name in names:
-        hollow = lax_bundles if name == "_bundles" else lambda self, *rest: iter(())
-        patch.setattr(Fsck, name, hollow)
+        hollow = {"_bundles": lax_bundles, "_sequence": lambda self, *rest: None}
+        patch.setattr(Fsck, name, hollow.get(name, lambda self, *rest: iter(())))
 
 
 def test_a_sound_ledger_has_no_fault(ledger, small):
@@ -360,6 +394,55 @@ def test_a_sound_ledger_has_no_fault(ledger, small):
         fsck = Fsck(seen, small.signer.memory)
         assert list(fsck.run()) == []
     assert (fsck.version_entries, fsck.erasure_entries) == (5, 1)
+    assert (fsck.certificate_entries, fsck.shred_entries) == (0, 0)
+
+
+def test_er5_a_sound_ledger_with_every_kind_of_entry(small):
+    """A group that joins late, misses versions, goes alone, and is erased at a later version."""
+    of, tenant = pointer(0), pointer(1 << 63)
+    build(
+        small,
+        [
+            version_entry(of),
+            version_entry(of, 1, 1),
+            version_entry(of, 2),
+            version_entry(of, 2, 15),
+            version_entry(of, 3),
+            version_entry(of, 3, 1),
+            erasure_entry(of, 3, 15),
+            shred_entry(tenant),
+            certificate_entry(of, 1, 15),
+            shred_entry(tenant, 1, 2),
+            certificate_entry(of, 2, 15),
+            version_entry(of, 4),
+            erasure_entry(of, 4),
+            erasure_entry(of, 4, 1),
+            certificate_entry(of),
+            shred_entry(tenant, 0, 3),
+            certificate_entry(of, 2),
+            certificate_entry(of, 1, 1),
+        ],
+    )
+    with small.read() as seen:
+        fsck = Fsck(seen, small.signer.memory)
+        assert list(fsck.run()) == []
+    assert (fsck.version_entries, fsck.erasure_entries) == (7, 3)
+    assert (fsck.certificate_entries, fsck.shred_entries) == (5, 3)
+
+
+def test_a_random_ledger_with_every_kind_of_entry_is_sound(tmp_path):
+    with Ledger(tmp_path) as ledger:
+        for _ in range(4):
+            ledger.checkpoint(RECORDS.take(300))
+        kinds = Counter(entry[1] for entry in ledger.entries())
+        print(f"1,200 entries by kind: {dict(kinds)}, 0 faults")
+        assert ledger.faults() == []
+        assert set(kinds) == {1, 2, 3, 4}
+        with ledger.read() as seen:
+            fsck = Fsck(seen, ledger.signer.memory)
+            assert list(fsck.run()) == []
+        assert [fsck.version_entries, fsck.erasure_entries] == [kinds[1], kinds[2]]
+        assert [fsck.certificate_entries, fsck.shred_entries] == [kinds[3], kinds[4]]
 
 
 def test_every_part_has_a_cause():
@@ -394,7 +477,35 @@ def test_each_cause_is_named_by_its_part_alone(ledger, monkeypatch, cause):
 def test_a_fault_says_what_is_wrong_and_names_the_record(ledger):
     rebuilt(version_entry(OF), version_entry(OF, 3))(ledger)
     (fault,) = ledger.faults()
-    assert str(fault) == f"entry 1: says version 3 of record {format_pointer(OF)}, not 2"
+    name = format_pointer(OF)
+    assert str(fault) == f"entry 1: says version 3 of record {name}, not 2"
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([version_entry(OF, 2, 3), version_entry(OF, 2, 3)],
+         "says version 2 of group 3 of {}, not 3 or later"),
+        ([erasure_entry(OF)], "is the erasure of {}, of which there is no version"),
+        ([version_entry(OF), erasure_entry(OF), erasure_entry(OF)], "follows the erasure of {}"),
+        ([version_entry(OF), certificate_entry(OF)],
+         "is a certificate of {}, which was not erased"),
+        ([version_entry(OF), erasure_entry(OF), certificate_entry(OF, 3)],
+         "is certificate 3 of {}, not 1"),
+    ],
+)  # fmt: skip
+def test_what_a_fault_says_about_each_kind(small, entries, words):
+    build(small, entries)
+    (fault,) = small.faults()
+    assert fault.where == f"entry {len(entries) - 1}"
+    record = f"record {format_pointer(OF)}"
+    assert fault.what.replace(record, "{}") == words
+
+
+def test_what_a_fault_says_about_a_generation(small):
+    build(small, [shred_entry(OF, 0, 4), shred_entry(OF, 0, 3)])
+    (fault,) = small.faults()
+    assert fault.what == f"destroys generation 3 of tenant {format_pointer(OF)} after 4"
 
 
 def test_a_missing_bundle_is_named(ledger):

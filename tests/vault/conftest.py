@@ -1,11 +1,14 @@
 """Vaults for the tests: made once at a tiny Argon2id cost, copied for each test."""
 
+import contextlib
 import datetime as dt
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from kms_fake import running_kms
+from rootkey_servers import MissingPart, openbao, softhsm_token
 
 from vault import Vault, keyfile
 
@@ -119,3 +122,30 @@ def rows(vault):
             return [tuple(row) for row in connection.exec_driver_sql(query, parameters)]
 
     return run
+
+
+@pytest.fixture
+def softhsm(tmp_path, missing_part):
+    """Options of a provider at a new SoftHSM token."""
+    try:
+        return softhsm_token(tmp_path)
+    except MissingPart as reason:
+        return missing_part(str(reason))
+
+
+@pytest.fixture(scope="session")
+def bao(tmp_path_factory, missing_part):
+    """An OpenBao server; the tests share it, so each takes a tenant of its own."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(openbao(tmp_path_factory.mktemp("openbao")))
+        except MissingPart as reason:
+            missing_part(str(reason))
+        yield server
+
+
+@pytest.fixture
+def kms():
+    """A server that answers like AWS KMS, and the vault's role in the environment."""
+    with running_kms() as server:
+        yield server

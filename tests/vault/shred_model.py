@@ -2,7 +2,7 @@
 
 Several processes share one database and one provider of root keys. Each step below is atomic, and
 steps of different processes interleave in any order; a process may crash between two of its steps,
-or sleep past the end of its lease and go on. Encryption is symbolic: a sealed blob opens for whoever
+or sleep past the end of its lease and go on. Encryption is symbolic: a sealed blob opens for who
 knows the key that it names, and for nobody else.
 
     erase      read the tree (perhaps from the cache) | commit: zero the slot, fresh node key, root
@@ -28,18 +28,24 @@ tuples, since the explorer hashes each state it meets.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 LEAF_SLOTS = 2
 # Two shreds certify whatever was erased before they began; together they take fewer steps.
 _CLEAN_STEPS = 60
 _FOR_EVER = 1_000
-_NOBODYS = -1
+_REMEMBERED = 1 << 17
+
+
+def replaced(items: tuple, index: int, item: object) -> tuple:
+    """Return a tuple with one item replaced, or appended where the index is its length."""
+    return (*items[:index], item, *items[index + 1 :])
 
 
 class Without(Enum):
@@ -63,6 +69,7 @@ class Without(Enum):
     ACKNOWLEDGE_NODES = "acknowledging leaves opened nodes of an older label in the cache"
     ACKNOWLEDGE_EPOCH_KEYS = "acknowledging leaves older epoch keys in memory"
     ACKNOWLEDGE_SETTLED = "a process acknowledges with older operations still in flight"
+    LEASE_FIRST = "a process opens a snapshot before it takes the lease that covers it"
     RENEWAL_FORGETS = "a process renews a lease that ended and keeps its memory"
     SLEEPERS_UNREACHED = "the adversary reads the memory of who slept past the end of its lease"
     RESEAL_KEEPS_SEQUENCE = "the re-seal raises the sequence too"
@@ -96,6 +103,9 @@ class Key(NamedTuple):
 
     kind: KeyKind
     number: int
+
+
+_NOBODYS = Key(KeyKind.EPOCH, -1)
 
 
 class Sealed(NamedTuple):
@@ -154,6 +164,11 @@ class Store(NamedTuple):
         """Return what a copy of the database holds."""
         return frozenset([self.root, *self.leaves, *(g.wrapped for g in self.generations)])
 
+    def with_generation(self, number: int, state: GenerationState) -> Store:
+        """Return the database with a generation marked."""
+        marked = self.generations[number - 1]._replace(state=state)
+        return self._replace(generations=replaced(self.generations, number - 1, marked))
+
     def oldest(self) -> int:
         """Return the oldest generation that is not marked destroyed."""
         return next(
@@ -164,10 +179,24 @@ class Store(NamedTuple):
 
 
 class Provider(NamedTuple):
-    """The root keys, by generation. A number is never used again."""
+    """The root keys, by generation."""
 
     present: frozenset[int]
     destroyed: frozenset[int] = frozenset()
+
+    def made(self, generation: int) -> Provider:
+        """Make a root key, if it is not there; a number is never used again."""
+        if generation in self.destroyed:
+            return self
+        return self._replace(present=self.present | {generation})
+
+    def without(self, generation: int) -> Provider:
+        """Destroy a root key."""
+        return Provider(self.present - {generation}, self.destroyed | {generation})
+
+    def keys(self) -> Iterator[Key]:
+        """Yield the root keys that exist."""
+        return (Key(KeyKind.ROOT, generation) for generation in self.present)
 
 
 class Tree(NamedTuple):
@@ -210,6 +239,11 @@ class Step(IntEnum):
     DESTROY = 6
     TRY = 7
     CERTIFY = 8
+
+
+_ORDER = tuple(Step)
+# As the control has it.
+_DESTROYING_FIRST = (*_ORDER[:2], Step.DESTROY, *_ORDER[2:6], *_ORDER[7:])
 
 
 class Shred(NamedTuple):
@@ -299,7 +333,8 @@ class Action(Enum):
     BEGIN_SHRED = "begins or resumes the shred of generation"
     SHRED = "shreds:"
     CRASH = "crashes"
-    LEASE_ENDS = "sleeps past the end of its lease"
+    LEASE_ENDS = "is gone, and its lease ends"
+    SLEEP = "sleeps past the end of its lease"
     JOIN = "takes a new lease"
 
 
@@ -319,11 +354,13 @@ class Scenario:
     """The bounds of an exploration.
 
     Attributes:
+        latecomers: so many of the processes have no lease yet.
         records: put before it begins, two to a leaf.
         shreds: the generations 1 to `shreds` may be shredded.
     """
 
     processes: int = 2
+    latecomers: int = 0
     records: int = 2
     puts: int = 0
     erasures: int = 1
@@ -331,6 +368,9 @@ class Scenario:
     crashes: int = 0
     sleeps: int = 0
     shreds: int = 1
+
+    def __str__(self) -> str:
+        return ", ".join(f"{what} {count}" for what, count in vars(self).items() if count)
 
     @property
     def budget(self) -> Budget:
@@ -364,7 +404,7 @@ def unwrap(store: Store, provider: Provider, generation: int) -> Key | None:
     return wrapped.contents[0] if wrapped.key.number in provider.present else None
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def fresh_reading(store: Store, provider: Provider) -> Tree | None:
     """Return what a process reads that has cached nothing."""
     epoch_key = unwrap(store, provider, store.row.generation)
@@ -391,12 +431,7 @@ def survivors_readable(store: Store, tree: Tree | None) -> bool:
     )
 
 
-def root_keys(provider: Provider) -> Iterator[Key]:
-    """Yield the root keys that exist."""
-    return (Key(KeyKind.ROOT, generation) for generation in provider.present)
-
-
-@cache
+@lru_cache(_REMEMBERED)
 def store_damage(store: Store, provider: Provider) -> Damage | None:
     """Judge the database as a process finds it that starts now."""
     if not survivors_readable(store, fresh_reading(store, provider)):
@@ -404,20 +439,55 @@ def store_damage(store: Store, provider: Provider) -> Damage | None:
     if any(record.certificates > 1 for record in store.records):
         return Damage.CERTIFIED_TWICE
     erased = {record_key(n) for n, record in enumerate(store.records) if record.erased}
-    if erased and erased & closure(store.blobs(), root_keys(provider)):
+    if erased and erased & closure(store.blobs(), provider.keys()):
         return Damage.RESURRECTED
     return None
 
 
-@cache
-def opens(seen: frozenset[Sealed], provider: Provider, memory: frozenset[Key]) -> frozenset[Key]:
-    """Return the adversary's knowledge."""
-    return frozenset(closure(seen, [*root_keys(provider), *memory]))
+@lru_cache(_REMEMBERED)
+def knowledge(
+    seen: frozenset[Sealed], provider: Provider, memory: frozenset[Key]
+) -> frozenset[Key]:
+    """Return what the adversary can open."""
+    return frozenset(closure(seen, [*provider.keys(), *memory]))
 
 
-def replaced(items: tuple, index: int, item: object) -> tuple:
-    """Return a tuple with one item replaced, or appended where the index is its length."""
-    return (*items[:index], item, *items[index + 1 :])
+@lru_cache(_REMEMBERED)
+def final_damage(
+    records: tuple[Record, ...], seen: frozenset[Sealed], provider: Provider
+) -> Damage | None:
+    """Judge whether the survivors could still be had, if only from a copy."""
+    survivors = {record_key(number) for number, record in enumerate(records) if not record.erased}
+    return None if survivors <= knowledge(seen, provider, frozenset()) else Damage.GONE
+
+
+class Turn(NamedTuple):
+    """A process about to take a step."""
+
+    state: State
+    index: int
+    process: Process
+
+    @property
+    def store(self) -> Store:
+        """The database as it is."""
+        return self.state.store
+
+    def move(self, action: Action, detail: object = "") -> Move:
+        """Return the name of the step."""
+        return Move(self.index, action, str(detail))
+
+    def after(self, process: Process, store: Store | None = None, **changes: object) -> State:
+        """Return the state after the step; the adversary copies what was committed."""
+        if store is not None and store != self.state.store:
+            changes |= {"store": store, "seen": self.state.seen | store.blobs()}
+        processes = replaced(self.state.processes, self.index, process)
+        return self.state._replace(processes=processes, **changes)
+
+    def spent(self, what: str) -> Budget:
+        """Return the budget with one of its counts lowered."""
+        budget = self.state.budget
+        return budget._replace(**{what: getattr(budget, what) - 1})
 
 
 @dataclass(frozen=True)
@@ -431,66 +501,58 @@ class Model:
         """Tell whether a rule is in force."""
         return rule not in self.without
 
-    # The beginning and the end of a step
-
     def initial(self) -> State:
         """Return the state from which all else follows: some records put, nothing cached."""
         count = self.scenario.records
-        epoch_key, made = Key(KeyKind.EPOCH, 0), 1
-        root, leaves = [], []
-        for first in range(0, count, LEAF_SLOTS):
-            node_key, made = Key(KeyKind.NODE, made), made + 1
-            slots = range(first, first + LEAF_SLOTS)
-            root.append(node_key)
-            leaves.append(
-                Sealed(node_key, tuple(record_key(s) if s < count else None for s in slots))
-            )
+        slots = [record_key(number) if number < count else None for number in range(2 * count)]
+        node_keys = tuple(Key(KeyKind.NODE, n) for n in range(1, 2 + (count - 1) // LEAF_SLOTS))
+        leaves = (slots[n * LEAF_SLOTS : (n + 1) * LEAF_SLOTS] for n in range(len(node_keys)))
+        epoch_key = Key(KeyKind.EPOCH, 0)
         store = Store(
             Row(1, 0, count),
-            Sealed(epoch_key, tuple(root)),
-            tuple(leaves),
+            Sealed(epoch_key, node_keys),
+            tuple(Sealed(key, tuple(leaf)) for key, leaf in zip(node_keys, leaves, strict=True)),
             (Generation(GenerationState.PRESENT, Sealed(Key(KeyKind.ROOT, 1), (epoch_key,))),),
             tuple(map(Record, range(count))),
         )
         return State(
             store,
             Provider(frozenset({1})),
-            (Process(acknowledged=1),) * self.scenario.processes,
+            (
+                *(Process(1),) * (self.scenario.processes - self.scenario.latecomers),
+                *(Process(0, leased=False),) * self.scenario.latecomers,
+            ),
             store.blobs(),
-            made,
+            1 + len(node_keys),
             self.scenario.budget,
         )
 
     def moves(self, state: State) -> Iterator[tuple[Move, State]]:
         """Yield each step that can be taken now, with what comes of it."""
         for index, process in enumerate(state.processes):
+            turn = Turn(state, index, process)
             if process.up:
-                yield from self._finishing(state, index, process)
-                yield from self._shredding(state, index, process)
-                if process.leased:
-                    yield from self._beginning(state, index, process)
-                    yield from self._acknowledging(state, index, process)
-            yield from self._failing(state, index, process)
+                yield from self._finishing(turn)
+                yield from self._shredding(turn)
+                if process.leased or not self.has(Without.LEASE_FIRST):
+                    yield from self._beginning(turn)
+                yield from self._acknowledging(turn)
+            yield from self._failing(turn)
+
+    # What is judged after each step
 
     def damage(self, state: State) -> Damage | None:
         """Return the worst that is wrong with a state."""
         return (
             state.damage
-            or self._final_damage(state)
+            or final_damage(state.store.records, state.seen, state.provider)
             or store_damage(state.store, state.provider)
             or self._secrecy_damage(state)
             or (None if self._resumes(state) else Damage.STUCK)
         )
 
-    @staticmethod
-    def _final_damage(state: State) -> Damage | None:
-        records = enumerate(state.store.records)
-        survivors = {record_key(number) for number, record in records if not record.erased}
-        known = opens(state.seen, state.provider, frozenset())
-        return None if survivors <= known else Damage.GONE
-
     def _secrecy_damage(self, state: State) -> Damage | None:
-        certified = [n for n, record in enumerate(state.store.records) if record.certificates]
+        certified = {record_key(n) for n, r in enumerate(state.store.records) if r.certificates}
         if not certified:
             return None
         memory = frozenset(
@@ -499,15 +561,15 @@ class Model:
             if process.leased or not self.has(Without.SLEEPERS_UNREACHED)
             for key in process.memory()
         )
-        known = opens(state.seen, state.provider, memory)
-        return Damage.RECOVERABLE if known & set(map(record_key, certified)) else None
+        known = knowledge(state.seen, state.provider, memory)
+        return Damage.RECOVERABLE if known & certified else None
 
-    @staticmethod
-    def _with(state: State, index: int, process: Process, store: Store | None = None) -> State:
-        processes = replaced(state.processes, index, process)
-        if store is None or store == state.store:
-            return state._replace(processes=processes)
-        return state._replace(processes=processes, store=store, seen=state.seen | store.blobs())
+    def _resumes(self, state: State) -> bool:
+        """Tell whether one new process, once all others are gone, certifies whatever is erased."""
+        alone = state._replace(
+            processes=(Process(state.store.row.generation),), budget=Budget(0, 0, 0, 0, 0)
+        )
+        return _ends_clean(Model(Scenario(shreds=_FOR_EVER), self.without), alone)
 
     # Reading
 
@@ -516,99 +578,77 @@ class Model:
         cache = process.cache
         if cache is not None and cache.label < row.label and self.has(Without.CACHE_LABEL):
             cache = None
-        keys = process.epoch_keys
-        if any(generation < row.generation for generation, _ in keys):
-            keys = frozenset(pair for pair in keys if pair[0] >= row.generation)
+        keys = frozenset(pair for pair in process.epoch_keys if pair[0] >= row.generation)
         return process._replace(cache=cache, epoch_keys=keys)
 
-    def _reading(
-        self, process: Process, snapshot: Store, provider: Provider
-    ) -> tuple[Process, Tree | None, Key | None]:
+    def _reading(self, turn: Turn, snapshot: Store) -> tuple[Process, Tree | None, Key | None]:
         """Return the process with its memory as reading leaves it, the tree and the epoch key."""
-        row = snapshot.row
+        process, row = turn.process, snapshot.row
         # A reader in an older snapshot goes without the cache and leaves it as it is.
         if process.cache is None or process.cache.label <= row.label:
             process = self._seeing(process, row)
-        epoch_key = dict(process.epoch_keys).get(row.generation)
-        if epoch_key is None:
-            epoch_key = unwrap(snapshot, provider, row.generation)
+        known = dict(process.epoch_keys).get(row.generation)
+        epoch_key = known or unwrap(snapshot, turn.state.provider, row.generation)
         if epoch_key is None:
             return process, None, None
-        keys = process.epoch_keys | {(row.generation, epoch_key)}
+        process = process._replace(epoch_keys=process.epoch_keys | {(row.generation, epoch_key)})
         cache = process.cache
         if cache is not None and (cache.label == row.label or not self.has(Without.CACHE_LABEL)):
-            return process._replace(epoch_keys=keys), cache.tree, epoch_key
+            return process, cache.tree, epoch_key
         tree = open_tree(snapshot, epoch_key)
         if tree is not None and cache is None:
-            cache = Opened(row.label, tree)
-        return process._replace(epoch_keys=keys, cache=cache), tree, epoch_key
+            process = process._replace(cache=Opened(row.label, tree))
+        return process, tree, epoch_key
 
-    def _beginning(
-        self, state: State, index: int, process: Process
-    ) -> Iterator[tuple[Move, State]]:
-        budget = state.budget
+    def _beginning(self, turn: Turn) -> Iterator[tuple[Move, State]]:
+        process, store, budget = turn.process, turn.store, turn.state.budget
         if process.get is None and budget.gets:
-            after = self._with(state, index, process._replace(get=state.store))
-            yield (
-                Move(index, Action.BEGIN_GET),
-                after._replace(budget=budget._replace(gets=budget.gets - 1)),
-            )
+            getting = process._replace(get=store)
+            yield turn.move(Action.BEGIN_GET), turn.after(getting, budget=turn.spent("gets"))
         if process.write is not None or not (budget.puts or budget.erasures):
             return
-        process, tree, epoch_key = self._reading(process, state.store, state.provider)
+        process, tree, epoch_key = self._reading(turn, store)
         if tree is None or epoch_key is None:
             return
-        write = Write(state.store.row, tree, epoch_key, None)
+        write = Write(store.row, tree, epoch_key, None)
         if budget.puts:
-            after = self._with(state, index, process._replace(write=write))
-            yield (
-                Move(index, Action.BEGIN_PUT),
-                after._replace(budget=budget._replace(puts=budget.puts - 1)),
-            )
-        for number, record in enumerate(state.store.records):
+            putting = process._replace(write=write)
+            yield turn.move(Action.BEGIN_PUT), turn.after(putting, budget=turn.spent("puts"))
+        for number, record in enumerate(store.records):
             if budget.erasures and readable(tree, number, record.slot):
-                erasure = write._replace(record=number)
-                after = self._with(state, index, process._replace(write=erasure))
-                yield (
-                    Move(index, Action.BEGIN_ERASURE, str(number)),
-                    after._replace(budget=budget._replace(erasures=budget.erasures - 1)),
-                )
+                erasing = process._replace(write=write._replace(record=number))
+                after = turn.after(erasing, budget=turn.spent("erasures"))
+                yield turn.move(Action.BEGIN_ERASURE, number), after
 
-    def _finishing(
-        self, state: State, index: int, process: Process
-    ) -> Iterator[tuple[Move, State]]:
-        if process.write is not None:
-            yield self._commit(state, index, process, process.write)
-        if process.get is not None:
-            yield Move(index, Action.SERVE), self._serve(state, index, process, process.get)
+    def _finishing(self, turn: Turn) -> Iterator[tuple[Move, State]]:
+        if turn.process.write is not None:
+            yield self._commit(turn, turn.process.write)
+        if turn.process.get is not None:
+            yield turn.move(Action.SERVE), self._served(turn, turn.process.get)
 
-    def _serve(self, state: State, index: int, process: Process, snapshot: Store) -> State:
+    def _served(self, turn: Turn, snapshot: Store) -> State:
         """End a get. It looks at the tree alone, and at every record that its snapshot knows."""
-        process, tree, _ = self._reading(process, snapshot, state.provider)
-        after = self._with(state, index, process._replace(get=None))
+        process, tree, _ = self._reading(turn, snapshot)
+        damage = None
         for number, record in enumerate(snapshot.records):
             found = readable(tree, number, record.slot)
             if found and record.erased:
-                return after._replace(damage=Damage.SERVED)
-            if not found and not record.erased and process.leased:
-                return after._replace(damage=Damage.REFUSED)
-        return after
+                damage = Damage.SERVED
+            elif not found and not record.erased and process.leased:
+                damage = damage or Damage.REFUSED
+        return turn.after(process._replace(get=None), damage=damage)
 
     # Writing
 
-    def _commit(
-        self, state: State, index: int, process: Process, write: Write
-    ) -> tuple[Move, State]:
-        process = process._replace(write=None)
-        if self._refuses(state.store, write.row):
-            return Move(index, Action.COMMIT, "and is refused"), self._with(state, index, process)
-        tree, store, made = self._changed(state, write)
+    def _commit(self, turn: Turn, write: Write) -> tuple[Move, State]:
+        process = turn.process._replace(write=None)
+        if self._refuses(turn.store, write.row):
+            return turn.move(Action.COMMIT, "and is refused"), turn.after(process)
+        tree, store, made = self._changed(turn.state, write)
         if process.cache is not None and process.cache.label == write.row.label:
             label = (write.row.generation, write.row.sequence + 1)
             process = process._replace(cache=Opened(label, tree))
-        return Move(index, Action.COMMIT), self._with(state, index, process, store)._replace(
-            made=made
-        )
+        return turn.move(Action.COMMIT), turn.after(process, store, made=made)
 
     def _refuses(self, store: Store, read: Row) -> bool:
         state = store.generations[read.generation - 1].state
@@ -626,26 +666,21 @@ class Model:
         new = write.record is None
         slot = write.row.next_slot if new else store.records[write.record].slot
         place, position = divmod(slot, LEAF_SLOTS)
-        tree, value = write.tree, record_key(len(store.records)) if new else None
-        if place == len(tree.leaves):
-            tree = Tree(tree.root, (*tree.leaves, (None,) * LEAF_SLOTS))
-        fresh_key = place == len(tree.root) or (not new and self.has(Without.REKEY))
-        if fresh_key:
-            tree, made = (
-                tree._replace(root=replaced(tree.root, place, Key(KeyKind.NODE, made))),
-                made + 1,
-            )
-        leaf = replaced(tree.leaves[place], position, value)
-        tree = tree._replace(leaves=replaced(tree.leaves, place, leaf))
+        root, leaves = write.tree
+        leaf = leaves[place] if place < len(leaves) else (None,) * LEAF_SLOTS
+        leaf = replaced(leaf, position, record_key(len(store.records)) if new else None)
+        sealed_root = store.root
+        if place == len(root) or (not new and self.has(Without.REKEY)):
+            root, made = replaced(root, place, Key(KeyKind.NODE, made)), made + 1
+            sealed_root = Sealed(write.epoch_key, root)
+        generation, sequence, _ = store.row
         store = store._replace(
-            row=Row(
-                store.row.generation, store.row.sequence + 1, max(write.row.next_slot, slot + 1)
-            ),
-            root=Sealed(write.epoch_key, tree.root) if fresh_key else store.root,
-            leaves=replaced(store.leaves, place, Sealed(tree.root[place], leaf)),
+            row=Row(generation, sequence + 1, write.row.next_slot + new),
+            root=sealed_root,
+            leaves=replaced(store.leaves, place, Sealed(root[place], leaf)),
             records=self._records(store, write, slot),
         )
-        return tree, store, made
+        return Tree(root, replaced(leaves, place, leaf)), store, made
 
     @staticmethod
     def _records(store: Store, write: Write, slot: int) -> tuple[Record, ...]:
@@ -657,216 +692,159 @@ class Model:
 
     # Leases
 
-    def _acknowledging(
-        self, state: State, index: int, process: Process
-    ) -> Iterator[tuple[Move, State]]:
-        row = state.store.row
-        if process.acknowledged >= row.generation:
+    def _acknowledging(self, turn: Turn) -> Iterator[tuple[Move, State]]:
+        process, row = turn.process, turn.store.row
+        if not process.leased or process.acknowledged >= row.generation:
             return
         if process.in_flight_before(row.generation) and self.has(Without.ACKNOWLEDGE_SETTLED):
             return
-        seen = self._seeing(process, row)
+        seeing = self._seeing(process, row)
         if not self.has(Without.ACKNOWLEDGE_NODES):
-            seen = seen._replace(cache=process.cache)
+            seeing = seeing._replace(cache=process.cache)
         if not self.has(Without.ACKNOWLEDGE_EPOCH_KEYS):
-            seen = seen._replace(epoch_keys=process.epoch_keys)
-        after = self._with(state, index, seen._replace(acknowledged=row.generation))
-        yield Move(index, Action.ACKNOWLEDGE, str(row.generation)), after
+            seeing = seeing._replace(epoch_keys=process.epoch_keys)
+        acknowledged = seeing._replace(acknowledged=row.generation)
+        yield turn.move(Action.ACKNOWLEDGE, row.generation), turn.after(acknowledged)
 
-    def _failing(self, state: State, index: int, process: Process) -> Iterator[tuple[Move, State]]:
-        budget = state.budget
+    def _failing(self, turn: Turn) -> Iterator[tuple[Move, State]]:
+        process, budget = turn.process, turn.state.budget
         if process.up and budget.crashes:
-            after = self._with(
-                state, index, Process(process.acknowledged, leased=process.leased, up=False)
-            )
-            yield (
-                Move(index, Action.CRASH),
-                after._replace(budget=budget._replace(crashes=budget.crashes - 1)),
-            )
-        if process.leased and not process.up:
-            yield (
-                Move(index, Action.LEASE_ENDS),
-                self._with(state, index, process._replace(leased=False)),
-            )
-        elif process.leased and budget.sleeps:
-            after = self._with(state, index, process._replace(leased=False))
-            yield (
-                Move(index, Action.LEASE_ENDS),
-                after._replace(budget=budget._replace(sleeps=budget.sleeps - 1)),
-            )
-        elif not process.leased:
-            yield Move(index, Action.JOIN), self._with(state, index, self._joined(state, process))
+            crashed = Process(process.acknowledged, leased=process.leased, up=False)
+            yield turn.move(Action.CRASH), turn.after(crashed, budget=turn.spent("crashes"))
+        unleased = process._replace(leased=False)
+        if not process.leased:
+            yield turn.move(Action.JOIN), turn.after(self._joined(turn))
+        elif not process.up:
+            yield turn.move(Action.LEASE_ENDS), turn.after(unleased)
+        elif budget.sleeps:
+            yield turn.move(Action.SLEEP), turn.after(unleased, budget=turn.spent("sleeps"))
 
-    def _joined(self, state: State, process: Process) -> Process:
-        """Return a process that took its lease in one transaction with reading the row."""
-        generation = state.store.row.generation
-        if self.has(Without.RENEWAL_FORGETS) or not process.up:
-            return Process(generation)
-        return process._replace(leased=True, acknowledged=generation)
+    def _joined(self, turn: Turn) -> Process:
+        """Return a process with a new lease, which acknowledges nothing before it has read."""
+        process = turn.process
+        if not self.has(Without.RENEWAL_FORGETS) and process.up:
+            return process._replace(leased=True, acknowledged=turn.store.row.generation)
+        if not self.has(Without.LEASE_FIRST) and process.get is not None:
+            return Process(process.get.row.generation, get=process.get)
+        return Process(acknowledged=0)
 
     # Shredding
 
-    def _order(self) -> tuple[Step, ...]:
-        if self.has(Without.RESEAL_FIRST):
-            return tuple(Step)
-        rest = [step for step in Step if step not in {Step.RESEAL, Step.DESTROY}]
-        return (*rest[:2], Step.DESTROY, Step.RESEAL, *rest[2:])
-
-    def _shredding(
-        self, state: State, index: int, process: Process
-    ) -> Iterator[tuple[Move, State]]:
-        if process.shred is not None:
-            after = self._shred_step(state, index, process.shred)
+    def _shredding(self, turn: Turn) -> Iterator[tuple[Move, State]]:
+        shred, store = turn.process.shred, turn.store
+        if shred is not None:
+            after = self._shred_step(turn, shred)
             if after is not None:
-                step = process.shred.step.name.lower().replace("_", " ")
-                yield Move(index, Action.SHRED, step), after
-        elif process.leased:
-            present = state.store.row.generation
-            generation = state.store.oldest() if self.has(Without.OLDEST_FIRST) else present
+                yield turn.move(Action.SHRED, shred.step.name.lower().replace("_", " ")), after
+        elif turn.process.leased:
+            oldest_first = self.has(Without.OLDEST_FIRST)
+            generation = store.oldest() if oldest_first else store.row.generation
             if generation <= self.scenario.shreds:
-                shred = Shred(generation)
-                yield (
-                    Move(index, Action.BEGIN_SHRED, str(generation)),
-                    self._with(state, index, process._replace(shred=shred)),
-                )
+                process = turn.process._replace(shred=Shred(generation))
+                yield turn.move(Action.BEGIN_SHRED, generation), turn.after(process)
 
-    def _shred_step(self, state: State, index: int, shred: Shred) -> State | None:
+    def _shred_step(self, turn: Turn, shred: Shred) -> State | None:
         """Take the next step of a shred, or return None where it has to wait."""
         match shred.step:
             case Step.MAKE_ROOT_KEY:
-                return self._passed(self._root_key_made(state, shred.generation + 1), index)
+                provider = turn.state.provider.made(shred.generation + 1)
+                return turn.after(self._passed(turn), provider=provider)
             case Step.RECORD_EPOCH_KEY:
-                return self._passed(self._epoch_key_recorded(state, index, shred), index)
+                return self._epoch_key_recorded(turn, shred)
             case Step.RESEAL:
-                return self._resealed(state, index, shred.generation)
+                return self._resealed(turn, shred.generation)
             case Step.READ_BACK | Step.BACKUP:
-                return self._read_back(state, index, shred.step)
+                return self._read_back(turn, shred.step)
             case Step.AWAIT_LEASES:
-                return None if self._waits(state, index, shred) else self._passed(state, index)
+                return None if self._waits(turn, shred) else turn.after(self._passed(turn))
             case Step.DESTROY:
-                return self._passed(self._root_key_destroyed(state, shred.generation), index)
+                provider = turn.state.provider
+                if self.has(Without.DESTRUCTION):
+                    provider = provider.without(shred.generation)
+                return turn.after(self._passed(turn), provider=provider)
             case Step.TRY:
-                return self._tried(state, index, shred.generation)
+                return self._tried(turn, shred.generation)
             case Step.CERTIFY:
-                return self._certified(state, index, shred)
+                return self._certified(turn, shred)
 
-    def _waits(self, state: State, index: int, shred: Shred) -> bool:
-        """Tell whether a live lease names an older generation than the one that is to stay."""
-        waited_for = state.processes if self.has(Without.LEASE_WAIT) else [state.processes[index]]
-        return any(
-            process.leased and process.acknowledged <= shred.generation for process in waited_for
-        )
+    def _passed(self, turn: Turn, **changes: object) -> Process:
+        """Return the process with its shred one step further."""
+        shred = turn.process.shred
+        assert shred is not None
+        order = _ORDER if self.has(Without.RESEAL_FIRST) else _DESTROYING_FIRST
+        following = order[order.index(shred.step) + 1]
+        return turn.process._replace(shred=shred._replace(step=following, **changes))
 
-    def _passed(self, state: State, index: int) -> State:
-        """Return the state with a shredder one step further."""
-        process = state.processes[index]
-        assert process.shred is not None
-        order = self._order()
-        following = order[order.index(process.shred.step) + 1]
-        shred = process.shred._replace(step=following)
-        return self._with(state, index, process._replace(shred=shred))
-
-    def _stopped(self, state: State, index: int, store: Store | None = None) -> State:
-        return self._with(state, index, state.processes[index]._replace(shred=None), store)
-
-    @staticmethod
-    def _root_key_made(state: State, generation: int) -> State:
-        provider = state.provider
-        if generation in provider.destroyed:
-            return state
-        return state._replace(provider=provider._replace(present=provider.present | {generation}))
-
-    def _root_key_destroyed(self, state: State, generation: int) -> State:
-        if not self.has(Without.DESTRUCTION):
-            return state
-        provider = state.provider
-        return state._replace(
-            provider=Provider(provider.present - {generation}, provider.destroyed | {generation})
-        )
-
-    def _epoch_key_recorded(self, state: State, index: int, shred: Shred) -> State:
-        store, following = state.store, shred.generation + 1
-        recorded = following <= len(store.generations)
+    def _epoch_key_recorded(self, turn: Turn, shred: Shred) -> State:
+        generations, made = turn.store.generations, turn.state.made
+        recorded = shred.generation < len(generations)
         if recorded and self.has(Without.RECORD_ONCE):
-            return state
-        wrapped = Sealed(Key(KeyKind.ROOT, following), (Key(KeyKind.EPOCH, state.made),))
+            return turn.after(self._passed(turn))
+        root_key = Key(KeyKind.ROOT, shred.generation + 1)
+        wrapped = Sealed(root_key, (Key(KeyKind.EPOCH, made),))
         row = Generation(GenerationState.PRESENT, wrapped)
-        store = store._replace(generations=replaced(store.generations, following - 1, row))
-        return self._with(state, index, state.processes[index], store)._replace(made=state.made + 1)
+        store = turn.store._replace(generations=replaced(generations, shred.generation, row))
+        return turn.after(self._passed(turn), store, made=made + 1)
 
-    def _resealed(self, state: State, index: int, generation: int) -> State:
+    def _resealed(self, turn: Turn, generation: int) -> State:
         """Seal the root node under the next epoch key, in one transaction that reads anew."""
-        store = state.store
+        store, provider = turn.store, turn.state.provider
         if store.row.generation != generation:
-            return self._passed(state, index)
-        tree = fresh_reading(store, state.provider)
-        epoch_key = unwrap(store, state.provider, generation + 1)
+            return turn.after(self._passed(turn))
+        tree = fresh_reading(store, provider)
+        epoch_key = unwrap(store, provider, generation + 1)
         if tree is None or epoch_key is None:
-            return self._stopped(state, index)
+            return turn.after(turn.process._replace(shred=None))
         raised = 0 if self.has(Without.RESEAL_KEEPS_SEQUENCE) else 1
-        row = store.row._replace(generation=generation + 1, sequence=store.row.sequence + raised)
-        closed = store.generations[generation - 1]._replace(state=GenerationState.CLOSED)
         store = store._replace(
-            row=row,
+            row=Row(generation + 1, store.row.sequence + raised, store.row.next_slot),
             root=Sealed(epoch_key if self.has(Without.RESEAL_SOUND) else _NOBODYS, tree.root),
-            generations=replaced(store.generations, generation - 1, closed),
         )
-        return self._passed(self._with(state, index, state.processes[index], store), index)
+        return turn.after(
+            self._passed(turn), store.with_generation(generation, GenerationState.CLOSED)
+        )
 
-    def _read_back(self, state: State, index: int, step: Step) -> State:
+    def _read_back(self, turn: Turn, step: Step) -> State:
         """Read every survivor as a new process would; a copy restored elsewhere reads the same."""
-        skipped = Without.READ_BACK if step is Step.READ_BACK else Without.BACKUP
-        tree = fresh_reading(state.store, state.provider)
-        if self.has(skipped) and not survivors_readable(state.store, tree):
-            return self._stopped(state, index)
-        return self._passed(state, index)
+        looks = self.has(Without.READ_BACK if step is Step.READ_BACK else Without.BACKUP)
+        tree = fresh_reading(turn.store, turn.state.provider)
+        if looks and not survivors_readable(turn.store, tree):
+            return turn.after(turn.process._replace(shred=None))
+        return turn.after(self._passed(turn))
 
-    def _tried(self, state: State, index: int, generation: int) -> State | None:
+    def _waits(self, turn: Turn, shred: Shred) -> bool:
+        """Tell whether a live lease names an older generation than the one that is to stay."""
+        awaited = turn.state.processes if self.has(Without.LEASE_WAIT) else (turn.process,)
+        return any(other.leased and other.acknowledged <= shred.generation for other in awaited)
+
+    def _tried(self, turn: Turn, generation: int) -> State | None:
         """List what can be certified once the old root key opens nothing."""
-        opened = unwrap(state.store, state.provider, generation) is not None
+        opened = unwrap(turn.store, turn.state.provider, generation) is not None
         if opened and self.has(Without.TRY):
             return None
         listed = tuple(
             number
-            for number, record in enumerate(state.store.records)
+            for number, record in enumerate(turn.store.records)
             if record.erased and not record.certificates
             if record.erased <= generation or not self.has(Without.ERASED_BOUND)
         )
-        after = self._passed(state, index)
-        process = after.processes[index]
-        assert process.shred is not None
-        return self._with(
-            after, index, process._replace(shred=process.shred._replace(listed=listed))
-        )
+        return turn.after(self._passed(turn, listed=listed))
 
-    def _certified(self, state: State, index: int, shred: Shred) -> State:
+    def _certified(self, turn: Turn, shred: Shred) -> State:
         """Certify one record in one transaction, or mark the generation when none is left."""
-        store, process = state.store, state.processes[index]
+        store, process = turn.store, turn.process
         if not shred.listed:
-            marked = store.generations[shred.generation - 1]._replace(
-                state=GenerationState.DESTROYED
-            )
-            generations = replaced(store.generations, shred.generation - 1, marked)
-            return self._stopped(state, index, store._replace(generations=generations))
-        number = shred.listed[0]
+            store = store.with_generation(shred.generation, GenerationState.DESTROYED)
+            return turn.after(process._replace(shred=None), store)
+        number, *rest = shred.listed
         record = store.records[number]
         if not (record.certificates and self.has(Without.CERTIFY_ONCE)):
             record = record._replace(certificates=record.certificates + 1)
             store = store._replace(records=replaced(store.records, number, record))
-        rest = shred._replace(listed=shred.listed[1:])
-        return self._with(state, index, process._replace(shred=rest), store)
-
-    # Resuming
-
-    def _resumes(self, state: State) -> bool:
-        """Tell whether one new process, after all others are gone, shreds to a clean end."""
-        alone = state._replace(
-            processes=(Process(state.store.row.generation),), budget=Budget(0, 0, 0, 0, 0)
-        )
-        return _ends_clean(Model(Scenario(shreds=_FOR_EVER), self.without), alone)
+        return turn.after(process._replace(shred=shred._replace(listed=tuple(rest))), store)
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def _ends_clean(model: Model, state: State) -> bool:
     # A process that has nothing in flight acknowledges as soon as it can.
     wanted = (Action.ACKNOWLEDGE, Action.SHRED, Action.BEGIN_SHRED)
@@ -888,14 +866,13 @@ class Exploration:
 
     Attributes:
         counts: how many states showed each damage.
-        trace: the shortest way to the first damage.
+        trace: the shortest way to the damage that was searched for, else to the first.
     """
 
     states: int
     depth: int
     complete: bool
     counts: Counter[Damage]
-    first: Damage | None
     trace: tuple[Move, ...]
 
     def __str__(self) -> str:
@@ -923,38 +900,52 @@ def canonical(state: State) -> State:
 
 
 def explore(
-    model: Model, *, until: Damage | None = None, most_states: int | None = None
+    model: Model,
+    *,
+    until: Damage | None = None,
+    beyond: frozenset[Damage] = frozenset(),
+    most_states: int | None = None,
 ) -> Exploration:
     """Search breadth first through every interleaving within the model's scenario.
 
     Args:
         model: what to explore.
         until: stop at the first state with this damage.
+        beyond: go on from states with this damage. From a state that is only stuck the search
+            always goes on, since worse may follow.
         most_states: stop, incomplete, when so many are known.
     """
-    begin = _Path(model.initial(), 0, None, None)
-    known = {canonical(begin.state)}
-    waiting = deque([begin])
+    collecting = gc.isenabled()
+    gc.disable()  # States refer to no state that refers back, and there are very many.
+    try:
+        return _explore(model, until, beyond | {Damage.STUCK}, most_states)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _explore(
+    model: Model, until: Damage | None, beyond: frozenset[Damage], most_states: int | None
+) -> Exploration:
+    known = {canonical(model.initial())}
+    waiting = deque([_Path(model.initial(), 0, None, None)])
     counts: Counter[Damage] = Counter()
-    first: tuple[Damage, tuple[Move, ...]] | None = None
-    depth = 0
+    worst: _Path | None = None
+    path = waiting[0]
     while waiting and (most_states is None or len(known) < most_states):
         path = waiting.popleft()
-        depth = path.depth
         damage = model.damage(path.state)
         if damage is not None:
             counts[damage] += 1
-            if first is None and until in {None, damage}:
-                first = damage, path.trace()
-                if until is not None:
-                    break
-        # From a state that is only stuck, worse may follow.
-        if damage not in {None, Damage.STUCK}:
-            continue
+            worst = worst or path
+            if damage is until:
+                worst = path
+                break
+            if damage not in beyond:
+                continue
         for move, after in model.moves(path.state):
             name = canonical(after)
             if name not in known:
                 known.add(name)
                 waiting.append(_Path(after, path.depth + 1, move, path))
-    found, trace = first or (None, ())
-    return Exploration(len(known), depth, not waiting, counts, found, trace)
+    return Exploration(len(known), path.depth, not waiting, counts, worst.trace() if worst else ())

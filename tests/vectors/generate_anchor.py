@@ -1,13 +1,15 @@
 """Makes the golden vectors of the anchor room's formats: `python tests/vectors/generate_anchor.py`.
 
-One small log of seven entries, with checkpoints at four and seven leaves and a local anchor. Keys,
-pointers and commitment keys come from fixed seeds and times are fixed, so every run writes the same
-bytes. These are the first released versions of the formats: whatever the code becomes, these files
-verify, and `tests/anchor/independent_verifier.py`, which shares no code with it, says the same.
+One small log of twelve entries, with checkpoints at four, seven and twelve leaves and a local
+anchor. Keys, pointers and commitment keys come from fixed seeds and times are fixed, so every run
+writes the same bytes. What is added stands behind what was there, so that no file changes. These
+are the first released versions of the formats: whatever the code becomes, these files verify, and
+`tests/anchor/independent_verifier.py`, which shares no code with it, says the same.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import sys
@@ -15,6 +17,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from nacl.signing import SigningKey
 
 if __name__ == "__main__":
@@ -28,12 +34,19 @@ from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
 from ledger import merkle
 from ledger.checkpoint import Checkpoint
 from ledger.commitment import Committer
-from ledger.entry import encode_erasure, encode_version, parse_entry
+from ledger.entry import (
+    ORDINARY_TREE,
+    encode_certificate,
+    encode_erasure,
+    encode_shred,
+    encode_version,
+    parse_entry,
+)
 from ledger.note import Note, VerifierKey, sign
 from ledger.tlogproof import LogProof
 
 ORIGIN = "datakluis.example/hoorn"
-SIZES = (4, 7)
+SIZES = (4, 7, 12)
 FIRST_TIME = 1_767_225_600
 DAY = 86_400
 Signer = tuple[VerifierKey, SigningKey]
@@ -54,14 +67,47 @@ SECOND = signer(f"{ORIGIN}/2027", "second log key")
 ANCHOR = signer(key_name(ORIGIN), "local anchor key")
 STRANGER = signer("vreemde.example/log", "key of a stranger")
 
-# Who signs the checkpoints of a log whose key stays, is joined by a second, or makes way for it.
-SIGNERS: dict[str, dict[int, list[Signer]]] = {
-    "one": {4: [FIRST], 7: [FIRST]},
-    "joined": {4: [FIRST], 7: [FIRST, SECOND]},
-    "rotated": {4: [FIRST], 7: [SECOND]},
+
+def organisation_key(what: str) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(int.from_bytes(seeded(what), "big"), ec.SECP256R1())
+
+
+def organisation_certificate(what: str, curve_key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The X.509 certificate of a key that signs certificates of destruction, always the same."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, ORIGIN)])
+    start = dt.datetime.fromtimestamp(FIRST_TIME, dt.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(curve_key.public_key())
+        .serial_number(int.from_bytes(seeded(f"serial {what}")[:8], "big"))
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=10_957))
+    )
+    signed = builder.sign(curve_key, hashes.SHA256(), ecdsa_deterministic=True)
+    return signed.public_bytes(Encoding.DER)
+
+
+@cache
+def organisation(what: str) -> bytes:
+    return organisation_certificate(what, organisation_key(what))
+
+
+# Which certificates the trust files name.
+ORGANISATION = {
+    "joined": ("organisation key",),
+    "strict": ("organisation key", "second organisation key"),
 }
 
-# Record, version and payload of each leaf; the last one erases.
+# Who signs the checkpoints of a log whose key stays, is joined by a second, or makes way for it.
+SIGNERS: dict[str, dict[int, list[Signer]]] = {
+    "one": {4: [FIRST], 7: [FIRST], 12: [FIRST]},
+    "joined": {4: [FIRST], 7: [FIRST, SECOND], 12: [FIRST, SECOND]},
+    "rotated": {4: [FIRST], 7: [SECOND], 12: [SECOND]},
+}
+
+# Record, version and payload of each of the first leaves.
 VERSIONS = [
     ("a", 1, '{"naam": "Zoë", "besluit": "toegekend"}'.encode()),
     ("b", 1, b'{"bedrag": "1.250,00"}'),
@@ -70,7 +116,12 @@ VERSIONS = [
     ("b", 2, b'{"bedrag": "1.520,00"}'),
     ("e", 1, b"%PDF-1.7\r\n%\xe2\xe3\xcf\xd3\r\n"),
 ]
-ERASURE = len(VERSIONS)
+# The leaves behind them: the erasure, a version and the erasure of a field group, the certificates
+# of both erasures, and the destruction of a generation of the tenant's ordinary key tree.
+ERASURE, GROUP_VERSION, GROUP_ERASURE, CERTIFICATE, GROUP_CERTIFICATE, SHRED = range(6, 12)
+GROUP = 3
+GROUP_PAYLOAD = b'{"telefoon": "+31 20 555 01 23"}'
+CERTIFICATE_FILE = b"verklaring van vernietiging\n"
 
 
 def pointer(record: str) -> bytes:
@@ -78,20 +129,36 @@ def pointer(record: str) -> bytes:
 
 
 def opening(leaf: int) -> Opening:
+    if leaf == GROUP_VERSION:
+        return Opening(seeded("commitment key a 1 3"), GROUP_PAYLOAD)
     record, version, payload = VERSIONS[leaf]
     return Opening(seeded(f"commitment key {record} {version}"), payload)
 
 
 def leaf_data(leaf: int) -> bytes:
-    if leaf == ERASURE:
-        return encode_erasure(pointer("b"), 2)
     record, version, payload = VERSIONS[leaf]
     key = opening(leaf).commitment_key
     commitment = Committer(ORIGIN).commit(key, pointer(record), version, payload)
     return encode_version(pointer(record), version, commitment)
 
 
-LEAVES = [leaf_data(leaf) for leaf in range(ERASURE + 1)]
+def later_leaves() -> list[bytes]:
+    key, payload = opening(GROUP_VERSION).commitment_key, GROUP_PAYLOAD
+    commitment = Committer(ORIGIN).commit(key, pointer("a"), 1, payload, GROUP)
+    digest = hashlib.sha256(CERTIFICATE_FILE).digest()
+    return [
+        encode_erasure(pointer("b"), 2),
+        encode_version(pointer("a"), 1, commitment, GROUP),
+        encode_erasure(pointer("a"), 1, GROUP),
+        encode_certificate(pointer("b"), 2, digest),
+        encode_certificate(pointer("a"), 1, digest, GROUP),
+        encode_shred(pointer("tenant"), ORDINARY_TREE, 1),
+    ]
+
+
+LEAVES = [*map(leaf_data, range(len(VERSIONS))), *later_leaves()]
+OPENED = (*range(len(VERSIONS)), GROUP_VERSION)
+"""Leaves that commit to a payload."""
 
 
 def read_hash(level: int, index: int) -> bytes:
@@ -141,14 +208,17 @@ def evidence(
     return Evidence(parse_entry(LEAVES[leaf]), groups, opening(leaf) if opened else None)
 
 
-def trust(regime: str, require: Sequence[Step] = REQUIRED_AT_FIRST) -> TrustFile:
+def trust(
+    regime: str, require: Sequence[Step] = REQUIRED_AT_FIRST, organisations: Sequence[str] = ()
+) -> TrustFile:
     first, second = FIRST[0], SECOND[0]
     keys = {
         "one": (LogKey(first),),
         "joined": (LogKey(first), LogKey(second, 5)),
         "rotated": (LogKey(first, 0, 4), LogKey(second, 5)),
     }[regime]
-    return TrustFile(ORIGIN, tuple(require), keys, (ANCHOR[0],))
+    certificates = tuple(map(organisation, organisations))
+    return TrustFile(ORIGIN, tuple(require), keys, (ANCHOR[0],), certificates)
 
 
 EVERY_CHECKED_STEP = tuple(step for step in Step if step is not Step.PUBLIC_ANCHOR)
@@ -157,9 +227,9 @@ EVERY_CHECKED_STEP = tuple(step for step in Step if step is not Step.PUBLIC_ANCH
 def trust_files() -> dict[str, TrustFile]:
     return {
         "one": trust("one"),
-        "joined": trust("joined"),
+        "joined": trust("joined", organisations=ORGANISATION["joined"]),
         "rotated": trust("rotated"),
-        "strict": trust("one", EVERY_CHECKED_STEP),
+        "strict": trust("one", EVERY_CHECKED_STEP, ORGANISATION["strict"]),
     }
 
 
@@ -177,6 +247,11 @@ def evidence_files() -> dict[str, tuple[str, Evidence]]:
         "erasure, anchored": ("one", evidence(ERASURE, [7], anchored=True)),
         "second key joined": ("joined", evidence(3, [4, 7], "joined", anchored=True, opened=True)),
         "key rotated": ("rotated", evidence(3, [4, 7], "rotated", anchored=True)),
+        "group": ("strict", evidence(GROUP_VERSION, [12], anchored=True, opened=True)),
+        "erasure of a group": ("one", evidence(GROUP_ERASURE, [12])),
+        "certificate": ("one", evidence(CERTIFICATE, [12], anchored=True)),
+        "certificate of a group": ("joined", evidence(GROUP_CERTIFICATE, [12], "joined")),
+        "shred": ("one", evidence(SHRED, [12], anchored=True)),
     }
 
 

@@ -67,12 +67,20 @@ def commitment(
     return hmac.new(key, message, hashlib.sha256).digest()
 
 
-def version_entry(pointer: bytes, version: int, committed: bytes) -> bytes:
-    return b"\x01\x01\x01\x00" + pointer + version.to_bytes(4, "big") + committed
+def version_entry(pointer: bytes, version: int, committed: bytes, group: int = 0) -> bytes:
+    return b"\x01\x01\x01" + bytes([group]) + pointer + version.to_bytes(4, "big") + committed
 
 
-def erasure_entry(pointer: bytes, version: int) -> bytes:
-    return b"\x01\x02\x00\x00" + pointer + version.to_bytes(4, "big")
+def erasure_entry(pointer: bytes, version: int, group: int = 0) -> bytes:
+    return b"\x01\x02\x00" + bytes([group]) + pointer + version.to_bytes(4, "big")
+
+
+def certificate_entry(pointer: bytes, number: int, digest: bytes, group: int = 0) -> bytes:
+    return b"\x01\x03\x00" + bytes([group]) + pointer + number.to_bytes(4, "big") + digest
+
+
+def shred_entry(tenant: bytes, tree: int, generation: int) -> bytes:
+    return b"\x01\x04\x00" + bytes([tree]) + tenant + generation.to_bytes(4, "big")
 
 
 def entry_vectors() -> list[dict[str, object]]:
@@ -96,7 +104,49 @@ def entry_vectors() -> list[dict[str, object]]:
                     "entry": erasure_entry(pointer, version).hex(),
                 },
             ]
+    return vectors + group_vectors() + shred_vectors()
+
+
+def group_vectors() -> list[dict[str, object]]:
+    """Each kind about a record, in the first and last field groups; a certificate of the core."""
+    pointer, vectors = pointers()[3], []
+    for number, group in enumerate((0, 1, 2, 15)):
+        version, committed = VERSIONS[number], sample(f"commitment of group {group}", 32)
+        digest = sample(f"certificate of group {group}", 32)
+        made = {
+            "certificate": (digest, certificate_entry(pointer, version, digest, group)),
+            "version": (committed, version_entry(pointer, version, committed, group)),
+            "erasure": (b"", erasure_entry(pointer, version, group)),
+        }
+        vectors += [
+            {
+                "kind": kind,
+                "pointer": pointer.hex(),
+                "version": version,
+                "commitment": commits.hex(),
+                "entry": entry.hex(),
+                "group": group,
+            }
+            for kind, (commits, entry) in made.items()
+            if group or kind == "certificate"
+        ]
     return vectors
+
+
+def shred_vectors() -> list[dict[str, object]]:
+    return [
+        {
+            "kind": "shred",
+            "pointer": tenant.hex(),
+            "version": generation,
+            "commitment": "",
+            "entry": shred_entry(tenant, tree, generation).hex(),
+            "group": tree,
+        }
+        for tenant in pointers()[:1] + pointers()[4:5]
+        for tree in (0, 1)
+        for generation in (1, 2, 2**32 - 1)
+    ]
 
 
 def commitment_vectors() -> list[dict[str, object]]:
@@ -117,6 +167,21 @@ def commitment_vectors() -> list[dict[str, object]]:
                     "commitment": commitment(key, origin, pointer, version, payload).hex(),
                 }
             )
+    key, pointer, payload = sample("key of a group", 32), pointers()[2], PAYLOADS[2]
+    for group in (1, 2, 15):
+        committed = commitment(key, ORIGINS[0], pointer, group, payload, group=group)
+        vectors.append(
+            {
+                "key": key.hex(),
+                "origin": ORIGINS[0],
+                "pointer": pointer.hex(),
+                "version": group,
+                "payload": payload.hex(),
+                "repeat": 1,
+                "commitment": committed.hex(),
+                "group": group,
+            }
+        )
     return vectors
 
 

@@ -84,7 +84,7 @@ def invert(a: int) -> int:
 
 def interpolate(points: dict[int, bytes], x: int) -> bytes:
     """Value at x of the polynomial of the least degree through points, byte by byte."""
-    result = bytes(32)
+    result = bytes(len(next(iter(points.values()))))
     for i, value in points.items():
         basis = 1
         for j in points:
@@ -94,12 +94,14 @@ def interpolate(points: dict[int, bytes], x: int) -> bytes:
     return result
 
 
-def feistel(secret: bytes, rounds: Iterable[int], salt: bytes, exponent: int) -> bytes:
-    """Four rounds without a passphrase, in one order to encrypt and in the other to decrypt."""
+def feistel(
+    secret: bytes, rounds: Iterable[int], salt: bytes, exponent: int, passphrase: bytes = b""
+) -> bytes:
+    """Four rounds, in one order to encrypt and in the other to decrypt."""
     left, right = secret[: len(secret) // 2], secret[len(secret) // 2 :]
     for i in rounds:
         key = hashlib.pbkdf2_hmac(
-            "sha256", bytes([i]), salt + right, 2_500 << exponent, dklen=len(right)
+            "sha256", bytes([i]) + passphrase, salt + right, 2_500 << exponent, dklen=len(right)
         )
         left, right = right, bytes(a ^ b for a, b in zip(left, key, strict=True))
     return right + left
@@ -147,8 +149,8 @@ def split(
     return phrases
 
 
-def combine(phrases: Sequence[str]) -> bytes:
-    """Secret of M phrases of a single group, by any exponent, without a passphrase.
+def combine(phrases: Sequence[str], passphrase: bytes = b"") -> bytes:
+    """Secret of M phrases of a single group, of any exponent and size.
 
     Raises:
         ValueError: they are not that.
@@ -166,7 +168,7 @@ def combine(phrases: Sequence[str]) -> bytes:
         seen.add((bits[:32], bits[36:40]))
         points[int(bits[32:36], 2)] = int(value, 2).to_bytes((len(value) - padding) // 8, "big")
     ((head, threshold),) = seen
-    if head[20:] != "0" * 12 or len(phrases) != len(points) != int(threshold, 2) + 1:
+    if head[20:] != "0" * 12 or not len(phrases) == len(points) == int(threshold, 2) + 1:
         raise ValueError("not one group, or not as many phrases as its threshold")
     salt = b"" if extendable else b"shamir" + int(head[:15], 2).to_bytes(2, "big")
     if threshold == "0000":
@@ -175,7 +177,7 @@ def combine(phrases: Sequence[str]) -> bytes:
         encrypted, digest = (interpolate(points, x) for x in (SECRET_AT, DIGEST_AT))
         if hmac.new(digest[4:], encrypted, hashlib.sha256).digest()[:4] != digest[:4]:
             raise ValueError("digest")
-    return feistel(encrypted, reversed(range(4)), salt, int(head[16:20], 2))
+    return feistel(encrypted, reversed(range(4)), salt, int(head[16:20], 2), passphrase)
 
 
 # The files.

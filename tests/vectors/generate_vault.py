@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import json
 from pathlib import Path
 
@@ -123,11 +124,19 @@ def node_vectors() -> dict[str, object]:
 def epoch_vectors() -> dict[str, object]:
     root_key, epoch_key = seeded("root key", 32), seeded("epoch key", 32)
     wrapped = []
-    for generation in (1, 2, 2**63 - 1):
-        nonce = seeded(f"epoch nonce {generation}", 12)
-        associated = b"datakluis/epoch/1" + TENANT + generation.to_bytes(8, "big")
+    for tree, generation in itertools.product((0, 1), (1, 2, 2**56 - 1)):
+        nonce = seeded(f"epoch nonce {generation}" + " permanent" * tree, 12)
+        place = bytes([tree]) + generation.to_bytes(7, "big")
+        associated = b"datakluis/epoch/1" + TENANT + place
         sealed = nonce + AESGCMSIV(root_key).encrypt(nonce, epoch_key, associated)
-        wrapped.append({"generation": generation, "wrapped": sealed.hex()})
+        wrapped.append(
+            {
+                "tree": tree,
+                "generation": generation,
+                "context": associated.hex(),
+                "wrapped": sealed.hex(),
+            }
+        )
     return {
         "tenant": TENANT.hex(),
         "root_key": root_key.hex(),

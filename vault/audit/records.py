@@ -18,6 +18,7 @@ from vault.cipher import RecordKeys, Sealed, derive_record_keys
 from vault.core import Core
 from vault.errors import Damaged
 from vault.keynode import SlotState
+from vault.keytree import tree_of
 from vault.records import COLUMNS, RecordRow
 
 _CACHED_BUNDLES = 512
@@ -73,7 +74,7 @@ class RecordsAudit:
                 yield from self._living(where, record, number, slot, body, entries)
             else:
                 yield from self._erased(where, number, slot, body)
-            yield from self._generations(where, record, number, generations)
+            yield from self._generations(where, record, number, slot, generations)
         yield from self._totals(seen_entries)
 
     def _entries(self, record: RecordRow, where: str) -> list[Entry] | Fault:
@@ -114,11 +115,16 @@ class RecordsAudit:
             yield Fault(where, "more than a tombstone is left of an erased record")
 
     def _generations(
-        self, where: str, record: RecordRow, number: int, generations: list[int | None]
+        self,
+        where: str,
+        record: RecordRow,
+        number: int,
+        slot: int,
+        generations: list[int | None],
     ) -> Iterator[Fault]:
         # What a certificate will list: from birth to erasure, each must be gone (P2).
         birth, erased = generations
-        newest = self._tree.state.generation
+        newest = self._tree.states[tree_of(slot)].generation
         if birth is None or not 1 <= birth <= (newest if erased is None else erased) <= newest:
             yield Fault(where, f"version {number} lived in generations that there were not")
         if (erased is None) != (record.erased_act is None):
@@ -184,8 +190,14 @@ class RecordsAudit:
             except Damaged as error:
                 yield Fault(where, f"the reason of its hold: {error}")
 
+    def _entries_of_trees(self) -> int:
+        """Return how many entries say that a generation of a key tree was destroyed."""
+        leaves = self._log.leaves_of(self._core.tenant)
+        return len(leaves) + len(self._pending.get(self._core.tenant, []))
+
     def _totals(self, seen_entries: int) -> Iterator[Fault]:
         known = self._log.head().size + sum(len(entries) for entries in self._pending.values())
+        known -= self._entries_of_trees()
         if seen_entries != known:
             yield Fault(
                 "records", f"the ledger has {known} entries, the vault's records {seen_entries}"

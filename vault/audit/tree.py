@@ -1,14 +1,14 @@
 """Audit of the key tree: nodes, slots and who uses them.
 
-Every slot below the next free one was handed out once, to a record version, a bucket of the subject
-index or an import run. Its state must be what its owner says: a live owner needs a key (otherwise
+Every slot below the next free one of its tree was handed out once, to a record version, a field
+group, a bucket of the subject index or an import run. Its state must be what its owner says: a live owner needs a key (otherwise
 the record is LOST, which is not the same as erased), and a key needs a live owner (otherwise an
 erasure left it behind).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from sqlalchemy import Connection
@@ -18,14 +18,27 @@ from vault import keynode
 from vault.core import Core
 from vault.errors import Damaged
 from vault.keynode import FANOUT, SlotState
-from vault.keytree import ROOT, ROOT_LEVEL, KeyTree, TreeState
+from vault.keytree import (
+    MAX_SLOTS,
+    ROOT_LEVEL,
+    TENANT_BYTES,
+    KeyTree,
+    TreeState,
+    first_slot,
+    tree_of,
+)
+from vault.rootkeys.provider import TreeNumber
 
 # Slots with a living owner, in one ascending stream.
 _OWNERS = (
     "SELECT slot FROM vault_version WHERE body IS NOT NULL"
+    " UNION ALL SELECT slot FROM vault_part WHERE body IS NOT NULL"
     " UNION ALL SELECT slot FROM vault_bucket"
     " UNION ALL SELECT slot FROM vault_import ORDER BY 1"
 )
+
+_TREE_BITS = 32
+_LIVING = {TreeNumber.ORDINARY: SlotState.LIVE, TreeNumber.PERMANENT: SlotState.PERMANENT}
 
 
 class TreeAudit:
@@ -38,23 +51,26 @@ class TreeAudit:
 
     def __init__(self, core: Core, connection: Connection) -> None:
         self._connection = connection
-        # A tree of its own, so that no node comes from a cache.
-        self.tree = KeyTree(core.keyring.root)
+        # Trees of their own, so that no node comes from a cache.
+        self._trees = {number: KeyTree(number, core.providers) for number in TreeNumber}
         self.nodes_checked = 0
         self.slots_checked = 0
+        self._next_owned: int | None = None
 
     @cached_property
-    def state(self) -> TreeState:
-        """The tree's row."""
-        return self.tree.state(self._connection)
+    def states(self) -> Mapping[TreeNumber, TreeState]:
+        """The rows of the trees."""
+        return {number: tree.state(self._connection) for number, tree in self._trees.items()}
 
     def leaf(self, number: int) -> bytes:
         """Return the plaintext of a leaf node."""
-        return self.tree.node(self._connection, self.state, (0, number))
+        tree = tree_of(number * FANOUT)
+        return self._trees[tree].node(self._connection, self.states[tree], (0, number))
 
     def key(self, slot: int) -> bytes:
         """Return the key in a slot."""
-        return self.tree.key(self._connection, self.state, slot)
+        tree = tree_of(slot)
+        return self._trees[tree].key(self._connection, self.states[tree], slot)
 
     def slot_state(self, slot: int) -> SlotState:
         """Return the state of a slot."""
@@ -62,27 +78,35 @@ class TreeAudit:
 
     def run(self) -> Iterator[Fault]:
         """Yield what is wrong."""
-        if self.state.tenant == bytes(len(self.state.tenant)):
-            yield Fault("key tree", "has no tenant")
+        tenants = {state.tenant for state in self.states.values()}
+        if len(tenants) != 1 or bytes(TENANT_BYTES) in tenants:
+            yield Fault("key tree", "has no tenant, or more than one")
         yield from self._node_rows()
-        yield from self._slots()
+        owners = self._connection.exec_driver_sql(_OWNERS).scalars()
+        self._next_owned = next(owners, None)
+        for number in TreeNumber:
+            yield from self._slots(number, owners)
+        if self._next_owned is not None:
+            yield Fault(f"slot {self._next_owned}", "is used but was never handed out")
         self.nodes_checked = self._connection.exec_driver_sql(
             "SELECT count(*) FROM vault_node"
         ).scalar_one()
 
     def _node_rows(self) -> Iterator[Fault]:
-        used = self.state.next_slot
         for level, number in self._connection.exec_driver_sql(
             "SELECT level, number FROM vault_node ORDER BY level DESC, number"
         ).all():
             where = f"key node {number} at level {level}"
             # In this order: a level out of bounds is no exponent to compute with.
-            is_inner = 0 <= level < ROOT_LEVEL and 0 <= number * FANOUT ** (level + 1) < used
-            if not is_inner and (level, number) != ROOT:
+            is_level = 0 <= level <= ROOT_LEVEL and number >= 0
+            first = number * FANOUT ** (level + 1) if is_level else -1
+            tree = next((one for one in TreeNumber if first >> _TREE_BITS == one), None)
+            is_root = level == ROOT_LEVEL
+            if tree is None or not (is_root or first < self.states[tree].next_slot):
                 yield Fault(where, "belongs to no part of the tree")
                 continue
             try:
-                node = self.tree.node(self._connection, self.state, (level, number))
+                node = self._trees[tree].node(self._connection, self.states[tree], (level, number))
             except Damaged as error:
                 yield Fault(where, str(error))
                 continue
@@ -91,55 +115,54 @@ class TreeAudit:
 
     def _children(self, where: str, node: bytes, level: int, number: int) -> Iterator[Fault]:
         width = FANOUT**level
+        used = self.states[tree_of(number * FANOUT * width)].next_slot
         for position in range(FANOUT):
-            first_slot = (number * FANOUT + position) * width
-            expected = SlotState.LIVE if first_slot < self.state.next_slot else SlotState.FREE
+            first = (number * FANOUT + position) * width
+            expected = SlotState.LIVE if first < used else SlotState.FREE
             if keynode.state_at(node, position) is not expected:
                 yield Fault(where, f"slot {position} is not {expected.name.lower()}")
 
-    def _slots(self) -> Iterator[Fault]:
-        owners = self._connection.exec_driver_sql(_OWNERS)
-        owned = owners.scalars()
-        next_owned = next(owned, None)
-        last_leaf = (self.state.next_slot + FANOUT - 1) // FANOUT
+    def _slots(self, tree: TreeNumber, owners: Iterator[int]) -> Iterator[Fault]:
+        used, start = self.states[tree].next_slot, first_slot(tree)
+        last_leaf = (used + FANOUT - 1) // FANOUT
         stored = self._connection.exec_driver_sql(
-            "SELECT coalesce(max(number) + 1, 0) FROM vault_node WHERE level = 0"
+            "SELECT coalesce(max(number) + 1, ?) FROM vault_node"
+            " WHERE level = 0 AND number BETWEEN ? AND ?",
+            (start // FANOUT, start // FANOUT, (start + MAX_SLOTS) // FANOUT - 1),
         ).scalar_one()
         if last_leaf > stored:
             yield Fault(
                 "key tree",
-                f"{self.state.next_slot} slots were handed out, its leaves end at"
-                f" {stored * FANOUT}",
+                f"{used - start} slots were handed out, its leaves end at"
+                f" {stored * FANOUT - start}",
             )
         # No further than one missing leaf, since the number of slots may be what was changed.
-        for number in range(min(last_leaf, stored + 1)):
+        for number in range(start // FANOUT, min(last_leaf, stored + 1)):
             try:
                 leaf = self.leaf(number)
             except Damaged as error:
                 yield Fault(f"key node {number} at level 0", str(error))
                 leaf = b""
             for slot in range(number * FANOUT, (number + 1) * FANOUT):
-                is_owned = next_owned == slot
+                is_owned = self._next_owned == slot
                 if is_owned:
-                    next_owned = next(owned, None)
-                    if next_owned == slot:
+                    self._next_owned = next(owners, None)
+                    if self._next_owned == slot:
                         yield Fault(f"slot {slot}", "has two owners")
-                        next_owned = next(owned, None)
+                        self._next_owned = next(owners, None)
                 if leaf:
-                    yield from self._slot(leaf, slot, is_owned=is_owned)
-        if next_owned is not None:
-            yield Fault(f"slot {next_owned}", "is used but was never handed out")
+                    yield from self._slot(tree, leaf, slot, is_owned=is_owned)
 
-    def _slot(self, leaf: bytes, slot: int, *, is_owned: bool) -> Iterator[Fault]:
+    def _slot(self, tree: TreeNumber, leaf: bytes, slot: int, *, is_owned: bool) -> Iterator[Fault]:
         position = slot % FANOUT
         state = keynode.state_at(leaf, position)
         empty = keynode.key_at(leaf, position) == bytes(keynode.KEY_BYTES)
         where = f"slot {slot}"
         self.slots_checked += 1
-        if slot >= self.state.next_slot:
+        if slot >= self.states[tree].next_slot:
             if state is not SlotState.FREE or not empty:
                 yield Fault(where, "holds a key before it was handed out")
-        elif is_owned and (state is not SlotState.LIVE or empty):
+        elif is_owned and (state is not _LIVING[tree] or empty):
             yield Fault(where, f"LOST: its owner is live but the slot is {state.name.lower()}")
         elif not is_owned and (state is not SlotState.ERASED or not empty):
             yield Fault(where, f"its owner was erased but the slot is {state.name.lower()}")

@@ -49,8 +49,8 @@ class FileRootKeys:
         AssuranceClass.DECLARED,
         "Whoever copied the key file and knows the passphrase opens everything of that generation;"
         " that no copy exists is declared by the operator, not tested.",
-        "Wie het sleutelbestand heeft gekopieerd en de wachtzin kent, opent alles van die generatie;"
-        " dat er geen kopie bestaat, heeft de beheerder verklaard en is niet getoetst.",
+        "Wie het sleutelbestand heeft gekopieerd en de wachtzin kent, opent alles van die"
+        " generatie; dat er geen kopie bestaat, heeft de beheerder verklaard en is niet getoetst.",
     )
 
     def __init__(self, surroundings: Surroundings) -> None:

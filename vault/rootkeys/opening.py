@@ -14,7 +14,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vault.errors import InvalidInput
-from vault.rootkeys.provider import Options, ProviderKind, RootKeyProvider, Surroundings
+from vault.rootkeys.provider import (
+    FIRST_GENERATION,
+    Options,
+    ProviderKind,
+    RootKeyProvider,
+    Surroundings,
+)
 
 
 class _Names(NamedTuple):
@@ -26,7 +32,7 @@ _NAMES = {
     ProviderKind.FILE: _Names(),
     ProviderKind.PKCS11: _Names(frozenset({"module", "token", "pin_file"})),
     ProviderKind.TRANSIT: _Names(
-        frozenset({"url", "token_file", "first_generation"}),
+        frozenset({"url", "token_file", FIRST_GENERATION}),
         frozenset({"mount", "key", "ca_file", "timeout_seconds"}),
     ),
     ProviderKind.AWSKMS: _Names(

@@ -49,7 +49,7 @@ from vault.rootkeys.provider import (
 )
 
 if TYPE_CHECKING:
-    from pkcs11 import SecretKey, Session
+    from pkcs11 import Session
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -141,9 +141,7 @@ class Pkcs11RootKeys:
             key = self._only(_find(session, reference), reference)
             epoch_key = _open(key, context, wrapped)
         if epoch_key is None:
-            raise Damaged(
-                f"the wrapped epoch key of generation {context.generation} does not open"
-            )
+            raise Damaged(f"the wrapped epoch key of generation {context.generation} does not open")
         if len(epoch_key) != EPOCH_KEY_BYTES:
             raise ProviderFailed(f"token {self._token} unwrapped to {len(epoch_key)} bytes")
         return epoch_key
@@ -190,14 +188,14 @@ class Pkcs11RootKeys:
             return ProviderDenied(text)
         return ProviderUnreachable(text) if name in _UNREACHABLE else ProviderFailed(text)
 
-    def _only(self, found: list[SecretKey], label: str) -> SecretKey:
+    def _only(self, found: list[Any], label: str) -> Any:
         if not found:
             raise KeyGone(f"token {self._token} holds no key {label}")
         if len(found) > 1:
             raise ProviderFailed(f"token {self._token} holds {len(found)} keys {label}")
         return found[0]
 
-    def _check(self, key: SecretKey, label: str, tree: TreeNumber) -> None:
+    def _check(self, key: Any, label: str, tree: TreeNumber) -> None:
         """Refuse a key that someone else put there, or that the token made otherwise."""
         attribute = _binding().Attribute
         wanted = {
@@ -213,7 +211,7 @@ class Pkcs11RootKeys:
         if wrong:
             raise ProviderFailed(f"key {label} of token {self._token} has other {wrong}")
 
-    def _destroy(self, key: SecretKey, label: str) -> None:
+    def _destroy(self, key: Any, label: str) -> None:
         pkcs11 = _binding()
         try:
             key.destroy()
@@ -235,7 +233,7 @@ def _binding() -> ModuleType:
     return pkcs11
 
 
-def _find(session: Session, label: str) -> list[SecretKey]:
+def _find(session: Session, label: str) -> list[Any]:
     if not _LABEL.fullmatch(label):
         raise Damaged(f"{label!r} is not a label of a root key")
     pkcs11 = _binding()
@@ -249,7 +247,7 @@ def _find(session: Session, label: str) -> list[SecretKey]:
     )
 
 
-def _generate(session: Session, label: str, tree: TreeNumber) -> SecretKey:
+def _generate(session: Session, label: str, tree: TreeNumber) -> Any:
     pkcs11 = _binding()
     template = {
         pkcs11.Attribute.PRIVATE: True,
@@ -275,12 +273,12 @@ def _gcm(nonce: bytes, context: KeyContext) -> dict[str, Any]:
     return {"mechanism": pkcs11.Mechanism.AES_GCM, "mechanism_param": parameters}
 
 
-def _seal(key: SecretKey, context: KeyContext, epoch_key: bytes) -> bytes:
+def _seal(key: Any, context: KeyContext, epoch_key: bytes) -> bytes:
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + bytes(key.encrypt(epoch_key, **_gcm(nonce, context)))
 
 
-def _open(key: SecretKey, context: KeyContext, wrapped: bytes) -> bytes | None:
+def _open(key: Any, context: KeyContext, wrapped: bytes) -> bytes | None:
     """Return the epoch key, or None when these bytes do not open.
 
     Tokens answer a wrong tag with different errors, some with a general one. What it means is

@@ -169,5 +169,8 @@ class RootKeyProvider(Protocol):
         ...
 
 
-# Option names to texts, as `kluis rootkey move` takes them. Secrets are named by files, never given.
+# The option in which a vault tells a transit engine with which of its generations it came there.
+FIRST_GENERATION = "first_generation"
+
+# Option names to texts, as `kluis rootkey move` takes them. Secrets are named by files, not given.
 Options = Mapping[str, str]

@@ -108,6 +108,7 @@ def _erasures() -> None:
         _text("category", nullable=True),
         _text("retention", nullable=True),
         _text("archiefactiedatum", nullable=True),
+        _text("approvers", nullable=True),
         UniqueConstraint("record_id", "field_group"),
     )
     op.create_index("ix_vault_erasure_erased", "vault_erasure", ["erased"])

@@ -1,0 +1,91 @@
+"""Reads a certificate of destruction back out of its PDF, and verifies the PDF's signature.
+
+A PDF is accepted only as `vault/certificate_pdf.py` makes it: one signature, over the whole file,
+that certifies it against any change, by a key that the reader trusts, and one attachment. Hence all
+that a viewer shows was there when the organisation signed. pyHanko parses and verifies; it comes
+with the extra `pdf`. Tested in tests/vault/test_certificate_pdf.py.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asn1crypto import x509
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.fields import MDPPerm
+from pyhanko.sign.validation import validate_pdf_signature
+from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
+from pyhanko.sign.validation.status import SignatureCoverageLevel
+from pyhanko_certvalidator import ValidationContext
+
+from vault.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class PdfContent:
+    """What a PDF holds.
+
+    Attributes:
+        attachment: the file of the certificate; not verified.
+        fault: why the PDF's signature is not trusted; empty where it is.
+    """
+
+    attachment: bytes
+    fault: str
+
+
+def read_pdf(data: bytes, trusted: Sequence[bytes]) -> PdfContent:
+    """Return the certificate in a PDF, and whether the PDF is signed as it must be.
+
+    Args:
+        data: the PDF.
+        trusted: X.509 certificates in DER, of the keys that may have signed it.
+
+    Raises:
+        InvalidInput: no PDF, or not one with a single attachment.
+    """
+    try:
+        reader = PdfFileReader(io.BytesIO(data))
+        attachment = _attachment(reader)
+    except Exception:  # what a damaged PDF makes of its reader is not foreseen
+        raise InvalidInput("the PDF cannot be read, or has not one file attached to it") from None
+    try:
+        fault = _fault(reader, trusted)
+    except Exception:  # as above
+        fault = "its signature cannot be read"
+    return PdfContent(attachment, fault)
+
+
+def _attachment(reader: PdfFileReader) -> bytes:
+    _, file = reader.root["/Names"]["/EmbeddedFiles"]["/Names"]
+    return bytes(file["/EF"]["/F"].data)
+
+
+def _fault(reader: PdfFileReader, trusted: Sequence[bytes]) -> str:
+    signatures = reader.embedded_signatures
+    if len(signatures) != 1:
+        return f"it has {len(signatures)} signatures, not one"
+    (signature,) = signatures
+    if signature.signer_cert.dump() not in trusted:
+        return "no organisation that the trust file names signed it"
+    return _validate(signature)
+
+
+def _validate(signature: EmbeddedPdfSignature) -> str:
+    # Whether the key was valid is asked for the day of signing: the pages outlive its certificate.
+    moment = signature.self_reported_timestamp
+    context = ValidationContext(
+        trust_roots=[x509.Certificate.load(signature.signer_cert.dump())],
+        allow_fetching=False,
+        moment=moment,
+    )
+    status = validate_pdf_signature(signature, context)
+    if not status.bottom_line:
+        return "it was changed after it was signed, or signed when the key was not valid"
+    if status.coverage is not SignatureCoverageLevel.ENTIRE_FILE:
+        return "something was added after it was signed"
+    if signature.docmdp_level is not MDPPerm.NO_CHANGES:
+        return "its signature allows changes"
+    return ""

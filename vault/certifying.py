@@ -1,0 +1,383 @@
+"""Issuing certificates of destruction (ER2, ER8, ST12).
+
+An erasure is certified once its epoch was closed. What the certificate says is looked up then, not
+remembered: what is left in the stored bytes, what became of each generation from the record's birth
+to its erasure, what operators declared, which custodians attested. When any of that moves on, the
+certificate is issued anew with the next number; nothing moves back. Each one's SHA-256 is an entry of
+the ledger. Tested in tests/vault/test_certifying.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy import Connection
+
+from ledger.driver import run
+from ledger.entry import CORE_GROUP, EntryKind, encode_certificate, parse_entry
+from ledger.log import Log, append_pending
+from ledger.pointer import format_pointer, parse_pointer
+from policy import certificate as certificates
+from policy.category import RetentionRule
+from policy.certificate import (
+    Approver,
+    Assurance,
+    BackupHorizon,
+    Certificate,
+    DecisionTaken,
+    Declaration,
+    ErasureEntry,
+    InBoth,
+    Irrecoverability,
+    LegalGround,
+    Retention,
+    SignedCertificate,
+    Status,
+    irrecoverability_of,
+    status_of,
+)
+from policy.decision import DecisionCode, Ground
+from vault.checkpointing import integrate_pending
+from vault.core import Caller, Core
+from vault.destroying import undestroyed
+from vault.errors import Damaged, NotFound
+from vault.generations import Generation, GenerationState, load_generations
+from vault.records import load_record
+from vault.rootkeys.provider import TreeNumber
+
+_BATCH = 1_000
+_SELECT = (
+    "SELECT e.id, e.record_id, r.pointer, r.current, e.field_group, e.tree, e.born, e.erased, a.at,"
+    " a.actor, e.ground, e.code, e.article, e.rule_version, e.retention, e.archiefactiedatum,"
+    " e.approvers, c.number, c.status, c.irrecoverability"
+    " FROM vault_erasure e JOIN vault_record r ON r.id = e.record_id"
+    " JOIN vault_act a ON a.id = e.act_id"
+    " JOIN vault_tree t ON t.id = e.tree + 1"
+    " LEFT JOIN vault_certificate c ON c.erasure_id = e.id AND c.number ="
+    " (SELECT max(number) FROM vault_certificate WHERE erasure_id = e.id)"
+    # The epoch in which it was erased must be closed; and what is final stays as it is.
+    " WHERE e.erased < t.generation AND e.id > ? AND (c.status IS NULL OR c.status <> ?)"
+    " ORDER BY e.id LIMIT ?"
+)
+_MANNER = InBoth(
+    "De sleutels van alle versies zijn in de sleutelboom met nullen overschreven en elke knoop"
+    " daarboven heeft een nieuwe sleutel; de versleutelde inhoud, de index en de gegevens in de rij"
+    " zijn verwijderd en dit is uit de opgeslagen bytes teruggelezen. Daarna is de sleutelperiode"
+    " gesloten: de hoofdsleutels van de genoemde generaties zijn bij hun bewaarder vernietigd, voor"
+    " zover hieronder staat.",
+    "The keys of all versions were overwritten with zeros in the key tree, and every node above them"
+    " has a fresh key; the sealed content, the index and the data in the row were removed, which was"
+    " read back from the stored bytes. Then the epoch was closed: the root keys of the generations"
+    " named were destroyed at their keeper, as far as is stated below.",
+)
+COPIES_STATEMENT = (
+    "No copy of this key file exists, on any medium. / "
+    "Van dit sleutelbestand bestaat geen kopie, op welke drager ook."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What a run of `certify` issued.
+
+    Attributes:
+        certificates: how many.
+        irrecoverable: how many of those say so.
+    """
+
+    certificates: int
+    irrecoverable: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Erasure:
+    """One erasure, joined with its record, its act and its newest certificate."""
+
+    id: int
+    record_id: int
+    pointer: bytes
+    versions: int
+    field_group: int
+    tree: int
+    born: int
+    erased: int
+    at: int
+    actor: str
+    ground: str
+    code: str
+    article: str
+    rule_version: str
+    retention: str | None
+    archiefactiedatum: str | None
+    approvers: str | None
+    number: int | None
+    status: str | None
+    irrecoverability: str | None
+
+
+def certify(core: Core, caller: Caller) -> Issued:
+    """Issue a certificate for each erasure whose epoch is closed, where there is news.
+
+    Raises:
+        RolledBack, Forked, SignerStateLost: the database is not the one that was signed last.
+    """
+    total, irrecoverable, last = 0, 0, 0
+    while True:
+        with core.database.read() as connection:
+            rows = run(connection, _SELECT, (last, Status.IRRECOVERABLE, _BATCH)).fetchall()
+        if not rows:
+            return Issued(total, irrecoverable)
+        if not last:
+            # A certificate names the leaf of its erasure entry.
+            integrate_pending(core)
+        batch = [_Erasure(*row) for row in rows]
+        last = batch[-1].id
+        signed = _issue(core, batch)
+        total += len(signed)
+        irrecoverable += sum(one.certificate.status is Status.IRRECOVERABLE for one in signed)
+
+
+def newest_certificate(core: Core, pointer_text: str, group: int = CORE_GROUP) -> bytes:
+    """Return the newest certificate of a record's erasure, as its file.
+
+    Raises:
+        NotFound: no such record, or no certificate yet.
+    """
+    pointer = parse_pointer(pointer_text)
+    with core.database.read() as connection:
+        record = load_record(connection, pointer)
+        row = run(
+            connection,
+            "SELECT c.document FROM vault_certificate c JOIN vault_erasure e ON e.id = c.erasure_id"
+            " WHERE e.record_id = ? AND e.field_group = ? ORDER BY c.number DESC LIMIT 1",
+            (record.id, group),
+        ).fetchone()
+    if row is None:
+        why = (
+            "it was not erased"
+            if record.erased_act is None and group == CORE_GROUP
+            else "run 'kluis shred' first"
+        )
+        raise NotFound(f"record {record.name} has no certificate of destruction: {why}")
+    return bytes(row[0])
+
+
+def _issue(core: Core, batch: Sequence[_Erasure]) -> list[SignedCertificate]:
+    with core.database.read() as connection:
+        writer = _Writer(core, connection)
+        left = undestroyed(
+            core, connection, [one.record_id for one in batch if one.field_group == CORE_GROUP]
+        )
+        news = [
+            (erasure, statement)
+            for erasure in batch
+            for statement in [writer.statement(erasure, left.get(erasure.record_id))]
+            if (statement.status, statement.irrecoverability)
+            != (erasure.status, erasure.irrecoverability)
+        ]
+    signed = [statement.sign(core.keyring.organisation.sign) for _, statement in news]
+    with core.database.write() as connection:
+        for (erasure, _), one in zip(news, signed, strict=True):
+            _store(core, connection, erasure, one)
+    return signed
+
+
+def _store(
+    core: Core, connection: Connection, erasure: _Erasure, signed: SignedCertificate
+) -> None:
+    number = (erasure.number or 0) + 1
+    run(
+        connection,
+        "INSERT INTO vault_certificate (erasure_id, number, status, irrecoverability, document,"
+        " issued_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            erasure.id,
+            number,
+            signed.certificate.status,
+            signed.certificate.irrecoverability,
+            signed.format(),
+            core.clock.now(),
+        ),
+    )
+    entry = encode_certificate(bytes(erasure.pointer), number, signed.digest(), erasure.field_group)
+    append_pending(connection, [entry])
+
+
+class _Writer:
+    """Writes the statements of one batch, from one snapshot.
+
+    Args:
+        core: of the open vault.
+        connection: with the snapshot.
+    """
+
+    def __init__(self, core: Core, connection: Connection) -> None:
+        self._core = core
+        self._connection = connection
+        self._log = Log(connection)
+        self._now = core.clock.now()
+
+    @cached_property
+    def _generations(self) -> Mapping[TreeNumber, list[certificates.Generation]]:
+        return {
+            number: [self._generation(one) for one in load_generations(self._connection, number)]
+            for number in TreeNumber
+        }
+
+    def statement(self, erasure: _Erasure, left: str | None) -> Certificate:
+        """Return what can be said of an erasure now."""
+        tree = TreeNumber(erasure.tree)
+        generations = tuple(self._generations[tree][erasure.born - 1 : erasure.erased])
+        failures = tuple(self._failures(erasure, left))
+        irrecoverability = irrecoverability_of(generations)
+        if failures and irrecoverability is Irrecoverability.CONFIRMED:
+            irrecoverability = Irrecoverability.FAILED
+        confirmed = irrecoverability is Irrecoverability.CONFIRMED
+        days = self._core.config.key_backup_days
+        erased_at = _moment(erasure.at)
+        return Certificate(
+            serial=os.urandom(certificates.SERIAL_BYTES),
+            origin=self._core.origin,
+            pointer=format_pointer(bytes(erasure.pointer)),
+            versions=erasure.versions,
+            field_groups=self._group_names(erasure),
+            status=status_of(irrecoverability, failures),
+            erased_at=erased_at,
+            irrecoverable_at=_moment(self._now) if confirmed else None,
+            issued_at=_moment(self._now),
+            ground=LegalGround(Ground(erasure.ground), Ground(erasure.ground).article),
+            decision=DecisionTaken(
+                DecisionCode(erasure.code), erasure.article, erasure.rule_version
+            ),
+            retention=_retention(erasure),
+            destruction_list=None,
+            approvers=tuple(
+                Approver(name, role) for name, role in json.loads(erasure.approvers or "[]")
+            ),
+            executor=erasure.actor,
+            systems=(f"vault {self._core.origin}", f"ledger {self._core.origin}"),
+            manner=_MANNER,
+            exclusions=tuple(self._exclusions(erasure)),
+            failures=failures,
+            irrecoverability=irrecoverability,
+            generations=generations,
+            backup_horizon=None
+            if days is None
+            else BackupHorizon(days, (erased_at + dt.timedelta(days=days)).date()),
+            erasure_entry=self._entry(erasure),
+        )
+
+    def _generation(self, one: Generation) -> certificates.Generation:
+        provider = self._core.providers.get(self._connection, one.provider_id)
+        presence = {
+            GenerationState.GONE: certificates.Presence.GONE,
+            GenerationState.SCHEDULED: certificates.Presence.SCHEDULED,
+        }.get(one.state, certificates.Presence.PRESENT)
+        gone_at = {
+            certificates.Presence.GONE: one.destroyed_at,
+            certificates.Presence.SCHEDULED: one.gone_at,
+        }.get(presence)
+        assurance = provider.assurance
+        return certificates.Generation(
+            tree=list(certificates.Tree)[one.tree],
+            number=one.number,
+            provider=certificates.Provider(provider.kind),
+            reference=one.reference,
+            assurance=Assurance(
+                certificates.AssuranceClass(assurance.name),
+                assurance.sentence_nl,
+                assurance.sentence_en,
+            ),
+            presence=presence,
+            response=one.response,
+            asked_at=_moment_or_none(one.asked_at),
+            gone_at=_moment_or_none(gone_at),
+            declaration=self._declaration(one) if presence is certificates.Presence.GONE else None,
+        )
+
+    def _declaration(self, one: Generation) -> Declaration | None:
+        row = run(
+            self._connection,
+            "SELECT name, at FROM vault_declaration WHERE tree = ? AND generation = ?",
+            (one.tree, one.number),
+        ).fetchone()
+        return None if row is None else Declaration(row[0], _moment(row[1]), COPIES_STATEMENT)
+
+    def _failures(self, erasure: _Erasure, left: str | None) -> Iterator[str]:
+        if left is not None:
+            yield f"not destroyed in the vault: {left}"
+        if erasure.tree != TreeNumber.PERMANENT:
+            return
+        for threshold, total, attested in run(
+            self._connection,
+            "SELECT e.threshold, count(*), count(c.attestation) FROM vault_escrow e"
+            " JOIN vault_custodian c ON c.escrow_id = e.id"
+            " WHERE e.generation BETWEEN ? AND ? GROUP BY e.id",
+            (erasure.born, erasure.erased),
+        ):
+            needed = total - threshold + 1
+            if attested < needed:
+                yield (
+                    f"escrow of the permanent key: {attested} of {needed} custodians attested that"
+                    " their share is destroyed"
+                )
+
+    def _exclusions(self, erasure: _Erasure) -> Iterator[str]:
+        (disclosed,) = run(
+            self._connection,
+            "SELECT count(*) FROM vault_disclosure WHERE record_id = ?",
+            (erasure.record_id,),
+        ).fetchone()
+        if disclosed:
+            yield (
+                f"{disclosed} evidence files with the payload left the vault before; they open for"
+                " whoever has them"
+            )
+
+    def _group_names(self, erasure: _Erasure) -> tuple[str, ...]:
+        if erasure.field_group == CORE_GROUP:
+            return ()
+        row = run(
+            self._connection,
+            "SELECT name FROM vault_part WHERE record_id = ? AND field_group = ? LIMIT 1",
+            (erasure.record_id, erasure.field_group),
+        ).fetchone()
+        return (row[0],)
+
+    def _entry(self, erasure: _Erasure) -> ErasureEntry:
+        for leaf in reversed(self._log.leaves_of(bytes(erasure.pointer))):
+            data = self._log.entry(leaf)
+            entry = parse_entry(data)
+            if entry.kind is EntryKind.ERASURE and entry.group == erasure.field_group:
+                return ErasureEntry(leaf, data)
+        name = format_pointer(bytes(erasure.pointer))
+        raise Damaged(f"the ledger lacks the erasure entry of record {name}")
+
+
+def _retention(erasure: _Erasure) -> Retention | None:
+    if erasure.retention is None:
+        return None
+    rule = RetentionRule.parse(erasure.retention)
+    if rule.result.waardering is None:
+        raise Damaged("an erasure names a result of the selection list that is not in force")
+    date = erasure.archiefactiedatum
+    return Retention(
+        "Selectielijst gemeenten en intergemeentelijke organen",
+        rule.list_version,
+        rule.result.code,
+        rule.result.waardering,
+        None if date is None else dt.date.fromisoformat(date),
+    )
+
+
+def _moment(at: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(at, dt.UTC)
+
+
+def _moment_or_none(at: int | None) -> dt.datetime | None:
+    return None if at is None else _moment(at)

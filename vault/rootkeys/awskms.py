@@ -1,0 +1,339 @@
+"""Root keys in AWS KMS: one customer managed key for each generation.
+
+    wrapped epoch key  = the CiphertextBlob of kms:Encrypt, 1 to 6144 bytes, opaque
+    encryption context = {"datakluis-context": the context in hex (vault/rootkeys/provider.py)}
+    reference          = the key's ARN
+    alias              = option `alias_prefix` "-" tenant in hex "-" tree "-" generation
+
+The alias tells which key belongs to a generation, so a call that was interrupted and is made again
+finds it. A crash between CreateKey and CreateAlias leaves a key that never wrapped anything; it
+bears the tag datakluis-context, by which an administrator finds it. CloudTrail shows the encryption
+context, which holds no personal data.
+
+Destroying schedules the deletion (ScheduleKeyDeletion). From that moment KMS refuses to unwrap, but
+an administrator can still cancel it until `gone_at`; only NotFoundException, after that moment, is
+reported as gone. A root key of the permanent tree is created with policies/kms-permanent.json as
+its key policy, which denies its destruction to the vault's role.
+Tested against a server with KMS's state machine in tests/vault/test_rootkey_awskms.py and
+tests/vault/test_rootkeys.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from vault.errors import (
+    Damaged,
+    KeyGone,
+    ProviderDenied,
+    ProviderFailed,
+    ProviderUnreachable,
+    VaultError,
+)
+from vault.rootkeys.options import address, name_like, number
+from vault.rootkeys.provider import (
+    EPOCH_KEY_BYTES,
+    Assurance,
+    AssuranceClass,
+    KeyContext,
+    KeyReport,
+    Options,
+    Presence,
+    ProviderKind,
+    Surroundings,
+    TreeNumber,
+)
+
+_PERMANENT_POLICY = Path(__file__).parent / "policies" / "kms-permanent.json"
+_CONTEXT = "datakluis-context"
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 10
+_ATTEMPTS = 3
+_MAX_WRAPPED_BYTES = 6_144
+_ROLE = "arn:(aws[a-z-]*):iam::([0-9]{12}):(?:role|user)/[A-Za-z0-9_+=,.@/-]+"
+_NOT_FOUND = "NotFoundException"
+_EXISTS = "AlreadyExistsException"
+_WRONG_STATE = frozenset({"DisabledException", "KMSInvalidStateException"})
+_WRONG_BYTES = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
+_DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "NotAuthorized",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_LATER = frozenset(
+    {
+        "DependencyTimeoutException",
+        "InternalFailure",
+        "KMSInternalException",
+        "KeyUnavailableException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "Throttling",
+        "ThrottlingException",
+    }
+)
+_SERVER_ERRORS = range(500, 600)
+# States in which a key is on its way out; in all others it is there.
+_PENDING = frozenset({"PendingDeletion", "PendingReplicaDeletion"})
+
+
+class AwsKmsRootKeys:
+    """Root keys as customer managed keys.
+
+    Credentials come from where boto3 looks for them: the instance's role, a profile, or variables.
+
+    Options:
+        region: of the keys.
+        role: ARN of the IAM role or user that the vault runs as; keys of the permanent tree deny
+            their destruction to it.
+        endpoint: address of another KMS endpoint, such as one inside a private network.
+        window_days: how long a deletion can still be cancelled, 7 to 30; 7 by default.
+        alias_prefix: how aliases begin; "datakluis" by default.
+
+    Args:
+        options: as above.
+        surroundings: not used.
+    """
+
+    kind = ProviderKind.AWSKMS
+    assurance = Assurance(
+        AssuranceClass.MANAGED,
+        "AWS says that the key is deleted and that nobody can restore it; that AWS's own durability"
+        " copies of it are gone as well is AWS's word, and cannot be tested from outside.",
+        "AWS zegt dat de sleutel is verwijderd en dat niemand hem kan herstellen; dat ook de eigen"
+        " reservekopieën van AWS weg zijn, is het woord van AWS en van buiten niet te toetsen.",
+    )
+
+    def __init__(self, options: Options, surroundings: Surroundings) -> None:
+        self._region = name_like(options, "region", "[a-z]{2}(-[a-z]+)+-[0-9]{1,2}", "")
+        self._role = name_like(options, "role", _ROLE, "")
+        self._days = number(options, "window_days", range(7, 31), default=7)
+        self._prefix = name_like(
+            options, "alias_prefix", "(?!aws/)[A-Za-z0-9_-][A-Za-z0-9/_-]{0,99}", "datakluis"
+        )
+        self._reference = re.compile(
+            f"arn:aws[a-z-]*:kms:{self._region}:[0-9]{{12}}:key/[A-Za-z0-9-]+"
+        )
+        self._endpoint = address(options, "endpoint") if "endpoint" in options else None
+        self._opened: Any = None
+
+    def __repr__(self) -> str:
+        return f"AwsKmsRootKeys(region={self._region!r}, alias_prefix={self._prefix!r})"
+
+    def make_key(self, context: KeyContext) -> str:
+        """Create the key and its alias; see `RootKeyProvider.make_key`.
+
+        Raises:
+            KeyGone: this generation's key was scheduled for deletion.
+        """
+        name = f"{self._prefix}-{context.tenant.hex()}-{context.tree:d}-{context.generation}"
+        alias = f"alias/{name}"
+        known = self._describe(alias) or self._create(alias, context)
+        reference = self._checked(known, alias)
+        if known["KeyState"] in _PENDING:
+            raise KeyGone(f"{alias} is a key whose deletion is scheduled")
+        return reference
+
+    def wrap(self, reference: str, context: KeyContext, epoch_key: bytes) -> bytes:
+        """See `RootKeyProvider.wrap`."""
+        answer = self._use("encrypt", reference, context, Plaintext=epoch_key)
+        wrapped = answer.get("CiphertextBlob")
+        if not (isinstance(wrapped, bytes) and 0 < len(wrapped) <= _MAX_WRAPPED_BYTES):
+            raise ProviderFailed(f"KMS did not wrap with {reference}")
+        return wrapped
+
+    def unwrap(self, reference: str, context: KeyContext, wrapped: bytes) -> bytes:
+        """See `RootKeyProvider.unwrap`."""
+        if not 0 < len(wrapped) <= _MAX_WRAPPED_BYTES:
+            raise _does_not_open(context)
+        answer = self._use("decrypt", reference, context, CiphertextBlob=wrapped)
+        epoch_key = answer.get("Plaintext")
+        if not (isinstance(epoch_key, bytes) and len(epoch_key) == EPOCH_KEY_BYTES):
+            raise ProviderFailed(f"KMS did not unwrap to {EPOCH_KEY_BYTES} bytes")
+        return epoch_key
+
+    def destroy(self, reference: str) -> KeyReport:
+        """Schedule the deletion; see `RootKeyProvider.destroy`."""
+        before = self.report(reference)
+        if before.presence is not Presence.PRESENT:
+            return before
+        try:
+            self._client().schedule_key_deletion(KeyId=reference, PendingWindowInDays=self._days)
+        except (ClientError, BotoCoreError) as error:
+            # Another process may have been faster: then the report says so.
+            if _code(error) not in {_NOT_FOUND, *_WRONG_STATE}:
+                raise _named(error) from None
+        return self.report(reference)
+
+    def report(self, reference: str) -> KeyReport:
+        """Describe the key; see `RootKeyProvider.report`."""
+        known = self._describe(self._arn(reference))
+        if known is None:
+            return KeyReport(Presence.GONE, _NOT_FOUND)
+        self._checked(known, reference)
+        state = str(known["KeyState"])
+        if state not in _PENDING:
+            return KeyReport(Presence.PRESENT, f"KeyState {state[:40]}")
+        due = known.get("DeletionDate")
+        if not isinstance(due, dt.datetime):
+            return KeyReport(Presence.SCHEDULED, f"KeyState {state}")
+        words = f"KeyState {state}, DeletionDate {due.astimezone(dt.UTC).isoformat()}"
+        return KeyReport(Presence.SCHEDULED, words, int(due.timestamp()))
+
+    def _use(
+        self, operation: str, reference: str, context: KeyContext, **values: bytes
+    ) -> dict[str, Any]:
+        bound = {_CONTEXT: context.encode().hex()}
+        try:
+            answer: dict[str, Any] = getattr(self._client(), operation)(
+                KeyId=self._arn(reference), EncryptionContext=bound, **values
+            )
+        except (ClientError, BotoCoreError) as error:
+            code = _code(error)
+            if code == _NOT_FOUND or code in _WRONG_STATE:
+                raise KeyGone(f"KMS answers {code} for {reference}") from None
+            if code in _WRONG_BYTES:
+                raise _does_not_open(context) from None
+            raise _named(error) from None
+        if answer.get("KeyId") != reference:
+            raise ProviderFailed(f"KMS used another key than {reference}")
+        return answer
+
+    def _create(self, alias: str, context: KeyContext) -> dict[str, Any]:
+        wanted: dict[str, Any] = {
+            "Description": f"Root key {alias}",
+            "KeySpec": "SYMMETRIC_DEFAULT",
+            "KeyUsage": "ENCRYPT_DECRYPT",
+            "Origin": "AWS_KMS",
+            "MultiRegion": False,
+            "Tags": [{"TagKey": _CONTEXT, "TagValue": context.encode().hex()}],
+        }
+        if context.tree is TreeNumber.PERMANENT:
+            # The lockout check refuses a policy that its own writer cannot change again.
+            wanted |= {
+                "Policy": self._permanent_policy(),
+                "BypassPolicyLockoutSafetyCheck": True,
+            }
+        try:
+            created = self._client().create_key(**wanted)
+            known: dict[str, Any] = created["KeyMetadata"]
+            self._client().create_alias(AliasName=alias, TargetKeyId=known["KeyId"])
+        except (ClientError, BotoCoreError) as error:
+            if _code(error) != _EXISTS:
+                raise _named(error) from None
+            # Another process was faster: its key is the one.
+            return self._describe(alias) or {}
+        return known
+
+    def _permanent_policy(self) -> str:
+        match = re.fullmatch(_ROLE, self._role)
+        root = f"arn:{match[1]}:iam::{match[2]}:root" if match else ""
+        template = Template(_PERMANENT_POLICY.read_text(encoding="utf-8"))
+        return template.substitute(role=self._role, root=root)
+
+    def _describe(self, key: str) -> dict[str, Any] | None:
+        try:
+            known: dict[str, Any] = self._client().describe_key(KeyId=key).get("KeyMetadata", {})
+        except (ClientError, BotoCoreError) as error:
+            if _code(error) == _NOT_FOUND:
+                return None
+            raise _named(error) from None
+        return known
+
+    def _checked(self, known: dict[str, Any], key: str) -> str:
+        """Return the ARN of a key that only KMS can hold.
+
+        Key material that was imported, or that another region replicates, has copies elsewhere.
+        """
+        wanted = {
+            "KeySpec": "SYMMETRIC_DEFAULT",
+            "KeyUsage": "ENCRYPT_DECRYPT",
+            "Origin": "AWS_KMS",
+            "KeyManager": "CUSTOMER",
+        }
+        right = all(known.get(name) == value for name, value in wanted.items())
+        if not right or known.get("MultiRegion") or not known.get("KeyState"):
+            raise ProviderFailed(f"{key} is a KMS key of another kind")
+        return self._arn(str(known.get("Arn")))
+
+    def _arn(self, reference: str) -> str:
+        """Return a reference; in another region every key would seem to be gone."""
+        if not self._reference.fullmatch(reference):
+            raise Damaged(f"{reference!r} is not the ARN of a KMS key in {self._region}")
+        return reference
+
+    def _client(self) -> Any:
+        if self._opened is None:
+            config = Config(
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            )
+            try:
+                self._opened = boto3.session.Session().client(
+                    "kms", region_name=self._region, endpoint_url=self._endpoint, config=config
+                )
+            except BotoCoreError as error:
+                raise _named(error) from None
+        return self._opened
+
+
+def _does_not_open(context: KeyContext) -> Damaged:
+    return Damaged(f"the wrapped epoch key of generation {context.generation} does not open")
+
+
+def _code(error: ClientError | BotoCoreError) -> str:
+    """Return KMS's own name of an error, or "" when the error is not KMS's."""
+    if not isinstance(error, ClientError):
+        return ""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _named(error: ClientError | BotoCoreError) -> VaultError:
+    """Return the error to raise. Texts of the service are left out: they may repeat what it got."""
+    if isinstance(error, ClientError):
+        return _named_answer(error)
+    text = f"KMS cannot be asked: {type(error).__name__}"
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+        return ProviderDenied(text)
+    if isinstance(error, ConnectionError | HTTPClientError):
+        return ProviderUnreachable(text)
+    return ProviderFailed(text)
+
+
+def _named_answer(error: ClientError) -> VaultError:
+    code = _code(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in _DENIED:
+        return ProviderDenied(f"KMS answers {code}")
+    if code in _LATER or status in _SERVER_ERRORS:
+        return ProviderUnreachable(f"KMS answers HTTP {status}")
+    # A name of an error, not whatever a server put in its place.
+    return ProviderFailed(f"KMS answers {code}" if code.isidentifier() else "KMS answers junk")

@@ -1,0 +1,504 @@
+"""Closing an epoch: from erased to irrecoverable (P2, ER8).
+
+What was erased in a generation can be opened from an old copy of the database for as long as that
+generation's root key exists anywhere. `shred` destroys it, in this order, each step durable before
+the next one begins:
+
+    1. prepare    the next generation's root key at the provider, its epoch key wrapped and stored
+    2. fence      in one transaction: the root node is sealed under the new epoch key, the tree's
+                  row names the new generation, the older ones are closed. Whoever built a change on
+                  the older one fails its compare-and-swap: nothing is sealed under it again
+    3. read back  every node of the tree opens from the stored bytes, and every owner has its key
+    4. rehearse   a key backup is written, and restored in a fresh process
+    5. re-check   the tree is still in the generation that the backup holds; what was erased since
+                  the fence belongs to that one and is left for the next shred
+    6. wait       until every process has acknowledged the new generation or its lease is over
+    7. destroy    each closed generation's root key, oldest first
+    8. try        to open what was wrapped under it, with a fresh session: it must fail
+    9. certify    each erasure whose generations, from birth to erasure, have been dealt with
+
+Every step first looks whether it was done already, so a run that was cut off anywhere is finished
+by running it again. Moving to another provider is the same with the new root key made there. Tested in
+tests/vault/test_shredding.py, tests/vault/test_shred_crash.py and tests/vault/test_shred_model.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection
+
+from ledger.driver import run
+from ledger.entry import encode_shred
+from ledger.log import append_pending
+from vault.backup.keys import backup_keys
+from vault.certifying import certify
+from vault.core import Caller, Core
+from vault.errors import Busy, Damaged, Incomplete, KeyGone, ProviderDenied, ProviderFailed
+from vault.generations import (
+    Generation,
+    GenerationState,
+    close_generations,
+    insert_provider,
+    load_generations,
+    load_provider,
+    not_gone,
+    store_generation,
+    store_gone,
+    store_report,
+)
+from vault.keynode import KEY_BYTES
+from vault.keytree import KeyTree, TreeState
+from vault.leases import FOLDER as LEASES
+from vault.leases import LEASE_SECONDS, Holder, holders
+from vault.records import Action
+from vault.rootkeys.opening import check_options
+from vault.rootkeys.provider import (
+    FIRST_GENERATION,
+    KeyContext,
+    KeyReport,
+    Options,
+    Presence,
+    ProviderKind,
+    TreeNumber,
+)
+
+BACKUPS = "backups"
+# Twice what a process that does nothing can keep a shred waiting.
+PATIENCE_SECONDS = 2 * LEASE_SECONDS
+_POLL_SECONDS = 0.05
+_LOCK = "shredding"
+
+
+class ShredStep(StrEnum):
+    """The last step that was reached; see the module."""
+
+    PREPARED = "prepared"
+    FENCED = "fenced"
+    READ_BACK = "read back"
+    REHEARSED = "rehearsed"
+    LEASES_ENDED = "leases ended"
+    DESTROYED = "destroyed"
+    TRIED = "tried"
+    CERTIFIED = "certified"
+
+
+OnStep = Callable[[ShredStep], None]
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlace:
+    """A provider to which a tree's root keys move.
+
+    Attributes:
+        kind: of the provider.
+        options: of it; none is a secret.
+    """
+
+    kind: ProviderKind
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class ShredReport:
+    """What a shred did.
+
+    Attributes:
+        trees: that moved to a new generation.
+        gone: generations that were confirmed to be gone by this run.
+        waiting: generations that are not gone yet, with the reason.
+        certificates: how many were issued.
+        irrecoverable: how many of those say so.
+    """
+
+    trees: tuple[TreeNumber, ...]
+    gone: tuple[tuple[TreeNumber, int], ...]
+    waiting: tuple[tuple[TreeNumber, int, str], ...]
+    certificates: int
+    irrecoverable: int
+
+
+def shred(
+    core: Core,
+    caller: Caller,
+    *,
+    patience: float = PATIENCE_SECONDS,
+    on_step: OnStep = lambda step: None,
+) -> ShredReport:
+    """Close the epoch of every tree in which something was erased, and certify.
+
+    Args:
+        core: of the open vault.
+        caller: who does it and why.
+        patience: how many seconds to wait for other processes.
+        on_step: told each step once it is durable.
+
+    Raises:
+        Busy: another process is at it, or one kept its lease; run it again. Nothing is lost.
+        ProviderUnreachable, ProviderFailed: a provider did not do what it should; run it again.
+        Incomplete: something that must hold before or after a destruction does not.
+    """
+    with _alone(core):
+        due = [number for number in TreeNumber if _is_due(core, number)]
+        runs = [
+            _Closing(core, number, caller, patience, on_step).run(Action.SHRED) for number in due
+        ]
+        return _report(core, caller, due, runs, on_step)
+
+
+def move(
+    core: Core,
+    number: TreeNumber,
+    place: NewPlace,
+    caller: Caller,
+    *,
+    patience: float = PATIENCE_SECONDS,
+    on_step: OnStep = lambda step: None,
+) -> ShredReport:
+    """Move a tree's root keys to another provider and destroy those that lie at the present one.
+
+    Raises:
+        InvalidInput: the options are not those of such a provider.
+        Busy, ProviderUnreachable, ProviderDenied, ProviderFailed, Incomplete: as for `shred`.
+    """
+    check_options(place.kind, _options_for(place, 1))
+    with _alone(core):
+        closing = _Closing(core, number, caller, patience, on_step)
+        gone: list[Generation] = []
+        if closing.is_begun():
+            # What was cut off is finished first, wherever it was going.
+            gone += closing.run(Action.SHRED)
+        if not _lies_at(core, number, place):
+            gone += closing.run(Action.MOVE, place)
+        return _report(core, caller, [number], [gone], on_step)
+
+
+def _options_for(place: NewPlace, generation: int) -> dict[str, str]:
+    """Return the options with which a provider is opened that is used from a generation on."""
+    options = dict(place.options)
+    if place.kind is ProviderKind.TRANSIT:
+        options[FIRST_GENERATION] = str(generation)
+    return options
+
+
+@contextmanager
+def _alone(core: Core) -> Iterator[None]:
+    """Hold the vault against every other process that closes an epoch."""
+    with (core.folder / LEASES / f"{_LOCK}.new").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy("another process is closing the epoch: see 'kluis shred --status'") from None
+        yield
+
+
+def _is_due(core: Core, number: TreeNumber) -> bool:
+    with core.database.read() as connection:
+        state = core.trees[number].state(connection)
+        generations = load_generations(connection, number)
+        erased = run(
+            connection,
+            "SELECT 1 FROM vault_erasure WHERE tree = ? AND erased = ? LIMIT 1",
+            (number, state.generation),
+        ).fetchone()
+    prepared = any(one.state is GenerationState.PREPARED for one in generations)
+    return erased is not None or prepared or bool(not_gone(generations))
+
+
+def _lies_at(core: Core, number: TreeNumber, place: NewPlace) -> bool:
+    with core.database.read() as connection:
+        state = core.trees[number].state(connection)
+        generations = load_generations(connection, number)
+        kind, options = load_provider(connection, generations[state.generation - 1].provider_id)
+    options.pop(FIRST_GENERATION, None)
+    return (kind, options) == (place.kind, dict(place.options))
+
+
+def _report(
+    core: Core,
+    caller: Caller,
+    trees: list[TreeNumber],
+    runs: list[list[Generation]],
+    on_step: OnStep,
+) -> ShredReport:
+    issued = certify(core, caller)
+    _finish(core)
+    on_step(ShredStep.CERTIFIED)
+    with core.database.read() as connection:
+        waiting = tuple(
+            (one.tree, one.number, one.response or "")
+            for number in TreeNumber
+            for one in not_gone(load_generations(connection, number))
+        )
+    gone = tuple((one.tree, one.number) for generations in runs for one in generations)
+    return ShredReport(tuple(trees), gone, waiting, issued.certificates, issued.irrecoverable)
+
+
+def _finish(core: Core) -> None:
+    with core.database.write() as connection:
+        run(
+            connection,
+            "UPDATE vault_shred SET finished_at = ?, step = ?, waits_for = NULL"
+            " WHERE finished_at IS NULL AND NOT EXISTS (SELECT 1 FROM vault_generation g"
+            " WHERE g.tree = vault_shred.tree AND g.number < vault_shred.opened"
+            " AND g.state <> ?)",
+            (core.clock.now(), ShredStep.CERTIFIED, GenerationState.GONE),
+        )
+    core.database.clean_files()
+
+
+class _Closing:
+    """Closes the epoch of one tree.
+
+    Args:
+        core: of the open vault.
+        number: of the tree.
+        caller: who does it and why.
+        patience: seconds to wait for other processes.
+        on_step: told each step.
+    """
+
+    def __init__(
+        self, core: Core, number: TreeNumber, caller: Caller, patience: float, on_step: OnStep
+    ) -> None:
+        self._core = core
+        self._number = number
+        self._tree = core.trees[number]
+        self._caller = caller
+        self._patience = patience
+        self._on_step = on_step
+
+    def is_begun(self) -> bool:
+        """Tell whether an earlier run was cut off before its end."""
+        with self._core.database.read() as connection:
+            generations = load_generations(connection, self._number)
+        return any(one.state is GenerationState.PREPARED for one in generations) or any(
+            one.state is GenerationState.CLOSED and one.response is None for one in generations
+        )
+
+    def run(self, action: Action, place: NewPlace | None = None) -> list[Generation]:
+        """Go through all steps that are not done yet, and return the generations that are gone.
+
+        Args:
+            action: what the act is called.
+            place: where the new root key is made; None for the present provider. With one, the
+                tree moves to a new generation even if nothing was erased.
+        """
+        if self._must_move(place):
+            self._prepare(action, place)
+            self._fence()
+        counted = self._read_back()
+        self._rehearse(counted)
+        self._recheck()
+        self._wait_for_leases()
+        return self._destroy_closed()
+
+    def _must_move(self, place: NewPlace | None) -> bool:
+        with self._core.database.read() as connection:
+            state = self._tree.state(connection)
+            generations = load_generations(connection, self._number)
+            erased = run(
+                connection,
+                "SELECT 1 FROM vault_erasure WHERE tree = ? AND erased = ? LIMIT 1",
+                (self._number, state.generation),
+            ).fetchone()
+        prepared = any(one.state is GenerationState.PREPARED for one in generations)
+        return place is not None or prepared or erased is not None
+
+    def _prepare(self, action: Action, place: NewPlace | None) -> None:
+        core = self._core
+        with core.database.read() as connection:
+            state = self._tree.state(connection)
+            generations = load_generations(connection, self._number)
+        if any(one.state is GenerationState.PREPARED for one in generations):
+            return
+        context = KeyContext(state.tenant, self._number, state.generation + 1)
+        with core.database.write() as connection:
+            provider_id = generations[-1].provider_id
+            if place is not None:
+                options = _options_for(place, context.generation)
+                provider_id = insert_provider(connection, place.kind, options)
+            provider = core.providers.get(connection, provider_id)
+        # Outside every transaction: a provider that is slow keeps no writer waiting.
+        epoch_key = os.urandom(KEY_BYTES)
+        reference = provider.make_key(context)
+        wrapped = provider.wrap(reference, context, epoch_key)
+        if provider.unwrap(reference, context, wrapped) != epoch_key:
+            raise ProviderFailed("the provider does not give back the epoch key that it wrapped")
+        with core.database.write() as connection:
+            store_generation(connection, context, provider_id, reference, wrapped)
+            act = run(
+                connection,
+                "INSERT INTO vault_act (at, actor, purpose, action) VALUES (?, ?, ?, ?)",
+                (core.clock.now(), self._caller.actor, self._caller.purpose, action),
+            )
+            run(
+                connection,
+                "INSERT INTO vault_shred (tree, opened, act_id, step) VALUES (?, ?, ?, ?)",
+                (self._number, context.generation, act.lastrowid, ShredStep.PREPARED),
+            )
+        self._on_step(ShredStep.PREPARED)
+
+    def _fence(self) -> None:
+        core = self._core
+        with core.database.read() as connection:
+            tenant = self._tree.state(connection).tenant
+            prepared = load_generations(connection, self._number)[-1]
+            epoch_key = core.providers.unwrap(connection, tenant, prepared)
+        with core.database.write() as connection:
+            edit = self._tree.edit(connection)
+            edit.reseal(prepared.number, epoch_key)
+            edit.write()
+            close_generations(connection, self._number, prepared.number, core.clock.now())
+            self._store_step(connection, ShredStep.FENCED)
+        self._on_step(ShredStep.FENCED)
+
+    def _read_back(self) -> tuple[TreeState, int]:
+        """Open every node from its stored bytes; return the tree's state and its usable keys."""
+        core = self._core
+        tree = KeyTree(self._number, core.providers.fresh())
+        with core.database.read() as connection:
+            state = tree.state(connection)
+            _, keys = tree.open_all(connection, state)
+            owners = _count_owners(connection, self._number)
+        if keys != owners:
+            raise Incomplete(
+                f"the key tree holds {keys} keys for {owners} owners: nothing was destroyed"
+            )
+        # This process has used the older epoch key, too.
+        with core.database.read() as connection:
+            self._tree.state(connection)
+        self._reached(ShredStep.READ_BACK)
+        return state, keys
+
+    def _rehearse(self, counted: tuple[TreeState, int]) -> None:
+        core = self._core
+        folder = core.folder / BACKUPS
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / f"keys-{self._number}-{counted[0].generation}.kluis"
+        path.unlink(missing_ok=True)
+        backup_keys(core, path)
+        found = core.keyring.rehearse(path)[self._number]
+        if found["generation"] != counted[0].generation:
+            raise Incomplete("the key backup holds another generation: nothing was destroyed")
+        for older in folder.glob(f"keys-{self._number}-*.kluis"):
+            if older != path:
+                older.unlink()
+        self._reached(ShredStep.REHEARSED)
+
+    def _recheck(self) -> None:
+        with self._core.database.read() as connection:
+            state = self._tree.state(connection)
+            newest = load_generations(connection, self._number)[-1]
+        if newest.number != state.generation or newest.state is not GenerationState.OPEN:
+            raise Busy("the key tree moved on while the epoch was being closed: run it again")
+
+    def _wait_for_leases(self) -> None:
+        core = self._core
+        with core.database.read() as connection:
+            generation = self._tree.state(connection).generation
+        deadline = time.monotonic() + self._patience
+        while behind := [
+            holder
+            for holder in holders(core.folder, but=core.lease)
+            if holder.generations[self._number] < generation
+        ]:
+            if time.monotonic() >= deadline:
+                self._give_up(behind)
+            time.sleep(_POLL_SECONDS)
+        self._reached(ShredStep.LEASES_ENDED)
+
+    def _give_up(self, behind: list[Holder]) -> None:
+        names = ", ".join(str(holder.process) for holder in behind)
+        waits_for = f"process {names}, which has not acknowledged the new generation"
+        with self._core.database.write() as connection:
+            run(
+                connection,
+                "UPDATE vault_shred SET waits_for = ? WHERE tree = ? AND finished_at IS NULL",
+                (waits_for, self._number),
+            )
+        raise Busy(
+            f"the epoch is not closed yet: it waits for {waits_for}; end it or run this again"
+        )
+
+    def _destroy_closed(self) -> list[Generation]:
+        core = self._core
+        with core.database.read() as connection:
+            closed = not_gone(load_generations(connection, self._number))
+        gone = []
+        for generation in closed:
+            report = self._destroy(generation)
+            at = core.clock.now()
+            with core.database.write() as connection:
+                store_report(connection, generation, report, at)
+            if report.presence is not Presence.GONE:
+                continue
+            self._on_step(ShredStep.DESTROYED)
+            self._try_to_open(generation)
+            with core.database.write() as connection:
+                tenant = self._tree.state(connection).tenant
+                store_gone(connection, generation, report, at)
+                append_pending(connection, [encode_shred(tenant, self._number, generation.number)])
+                self._store_step(connection, ShredStep.TRIED)
+            self._on_step(ShredStep.TRIED)
+            gone.append(generation)
+        return gone
+
+    def _destroy(self, generation: Generation) -> KeyReport:
+        with self._core.database.read() as connection:
+            provider = self._core.providers.get(connection, generation.provider_id)
+        found = provider.report(generation.reference)
+        if found.presence is not Presence.PRESENT:
+            return found
+        try:
+            return provider.destroy(generation.reference)
+        except ProviderDenied as denied:
+            # As it should be for permanent records: who may destroy is somebody else (ST6).
+            return KeyReport(Presence.PRESENT, str(denied))
+
+    def _try_to_open(self, generation: Generation) -> None:
+        core = self._core
+        with core.database.read() as connection:
+            tenant = self._tree.state(connection).tenant
+            try:
+                core.providers.fresh().unwrap(connection, tenant, generation)
+            except KeyGone:
+                return
+            except Damaged:
+                # Another key under the same reference: the one that mattered is gone.
+                return
+        raise ProviderFailed(
+            f"generation {generation.number} still opens though its provider says that it is gone"
+        )
+
+    def _reached(self, step: ShredStep) -> None:
+        with self._core.database.write() as connection:
+            self._store_step(connection, step)
+        self._on_step(step)
+
+    def _store_step(self, connection: Connection, step: ShredStep) -> None:
+        run(
+            connection,
+            "UPDATE vault_shred SET step = ?, waits_for = NULL"
+            " WHERE tree = ? AND finished_at IS NULL",
+            (step, self._number),
+        )
+
+
+def _count_owners(connection: Connection, number: TreeNumber) -> int:
+    """Return how many living versions, field groups, buckets and imports have a key in a tree."""
+    row = run(
+        connection,
+        "SELECT count(*) FROM (SELECT slot FROM vault_version WHERE body IS NOT NULL"
+        " UNION ALL SELECT slot FROM vault_part WHERE body IS NOT NULL"
+        " UNION ALL SELECT slot FROM vault_bucket UNION ALL SELECT slot FROM vault_import)"
+        " WHERE slot >> 32 = ?",
+        (number,),
+    ).fetchone()
+    return int(row[0])
