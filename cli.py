@@ -52,6 +52,26 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "erase",
         "Erase a record where law and policy allow it, and print the decision either way.",
     ),
+    "shred": (
+        "shredding",
+        "shred",
+        "Make what was erased irrecoverable in every copy, and issue the certificates.",
+    ),
+    "certificate": (
+        "shredding",
+        "certificate",
+        "Print the certificate of a record's destruction; exit 5 while there is none.",
+    ),
+    "rootkey": (
+        "shredding",
+        "rootkey",
+        "Show where the root keys are kept, and move them elsewhere.",
+    ),
+    "escrow": (
+        "escrowing",
+        "escrow",
+        "Share out, rehearse and recover the key of records that are kept for ever.",
+    ),
     "checkpoint": (
         "ledgering",
         "checkpoint",

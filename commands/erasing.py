@@ -1,4 +1,4 @@
-"""`kluis erase`."""
+"""`kluis erase`: one record, one field group of it, or all records of a person."""
 
 from __future__ import annotations
 
@@ -7,18 +7,41 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.context import Context, acting, counted, emit_json, json_option, local_time
+from commands.context import (
+    Context,
+    acting,
+    counted,
+    emit_json,
+    json_option,
+    local_time,
+    read_subject,
+)
+from commands.display import table
 from commands.exitcodes import ExitCode
 from policy import Decision, Ground, Outcome
 
 if TYPE_CHECKING:
-    from vault import Vault
+    from vault import PersonErasure, Vault
 
 _ERASED = "erased"
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is to be erased, why, and how the answer is shown."""
+
+    ground: Ground
+    purpose: str | None
+    dry_run: bool
+    as_json: bool
+
+
 @click.command()
-@click.argument("pointer")
+@click.argument("pointer", required=False)
+@click.option(
+    "--subject", metavar="ID", help="All records of this subject; - reads it from standard input."
+)
+@click.option("--group", metavar="NAME", help="Only this field group of the record.")
 @click.option(
     "--ground",
     required=True,
@@ -31,7 +54,9 @@ _ERASED = "erased"
 @click.pass_context
 def erase(
     ctx: click.Context,
-    pointer: str,
+    pointer: str | None,
+    subject: str | None,
+    group: str | None,
     ground: str,
     purpose: str | None,
     *,
@@ -40,23 +65,20 @@ def erase(
 ) -> None:
     """Erase a record where law and policy allow it, and print the decision either way.
 
-    Exit 3 means refused, with the article and the date; exit 4 that it was erased before.
+    Exit 3 means refused, with the article and the date; exit 4 that it was erased before. With
+    --subject, every record of a person is decided by itself, and exit 3 means that one or more
+    were refused. `kluis shred` then makes it irrecoverable.
 
     Example: kluis erase fot2d5nazp4jwibdvshnxksywm --ground consent-withdrawn --dry-run
     """
+    request = _Request(Ground(ground), purpose, dry_run, as_json)
     with ctx.ensure_object(Context).open() as vault:
-        if dry_run:
-            answer = _rehearse(vault, pointer, Ground(ground), purpose)
+        if pointer is not None and subject is None:
+            code = _erase_record(vault, pointer, group, request)
+        elif subject is not None and pointer is None and group is None:
+            code = _erase_person(vault, read_subject(subject), request)
         else:
-            answer = _erase(vault, pointer, Ground(ground), purpose)
-    _show(pointer, answer, dry_run=dry_run, as_json=as_json)
-    decision = answer.decision
-    code = _exit_code(decision.outcome)
-    if code is ExitCode.REFUSED:
-        advice = decision.needs or "tell the applicant the sentence above"
-        click.echo(f"kluis: not erased, {decision.code} {decision.article}: {advice}", err=True)
-    elif code is ExitCode.ERASED:
-        click.echo(f"kluis: record {pointer} was erased before, nothing to do", err=True)
+            raise click.UsageError("name one record, with or without --group, or one --subject")
     ctx.exit(code)
 
 
@@ -70,16 +92,31 @@ class _Answer:
     erased_at: int | None = None
 
 
-def _rehearse(vault: Vault, pointer: str, ground: Ground, purpose: str | None) -> _Answer:
-    decision = vault.decide(pointer, ground, purpose=purpose)
-    return _Answer(decision.outcome, decision, vault.erasure_index(pointer))
+def _erase_record(vault: Vault, pointer: str, group: str | None, request: _Request) -> ExitCode:
+    if request.dry_run:
+        decision = vault.decide(pointer, request.ground, group=group, purpose=request.purpose)
+        answer = _Answer(decision.outcome, decision, vault.erasure_index(pointer))
+    else:
+        answer = _erase(vault, pointer, group, request)
+    _show(pointer, answer, request)
+    decision = answer.decision
+    code = _exit_code(decision.outcome)
+    if code is ExitCode.REFUSED:
+        advice = decision.needs or "tell the applicant the sentence above"
+        click.echo(f"kluis: not erased, {decision.code} {decision.article}: {advice}", err=True)
+    elif code is ExitCode.ERASED:
+        click.echo(f"kluis: record {pointer} was erased before, nothing to do", err=True)
+    return code
 
 
-def _erase(vault: Vault, pointer: str, ground: Ground, purpose: str | None) -> _Answer:
+def _erase(vault: Vault, pointer: str, group: str | None, request: _Request) -> _Answer:
     from vault import Erased, Refused
 
     try:
-        erasure = vault.erase(pointer, ground, purpose=purpose)
+        if group is None:
+            erasure = vault.erase(pointer, request.ground, purpose=request.purpose)
+        else:
+            erasure = vault.erase_group(pointer, group, request.ground, purpose=request.purpose)
     except Refused as refused:
         return _Answer(refused.decision.outcome, refused.decision)
     except Erased as erased:
@@ -97,6 +134,70 @@ def _erase(vault: Vault, pointer: str, ground: Ground, purpose: str | None) -> _
     )
 
 
+def _erase_person(vault: Vault, subject: str, request: _Request) -> ExitCode:
+    call = vault.decide_person if request.dry_run else vault.erase_person
+    person = call(subject, request.ground, purpose=request.purpose)
+    _show_person(person, request)
+    refused = sum(one.outcome is not Outcome.ALLOWED for one in person.decisions.values())
+    if refused:
+        click.echo(
+            f"kluis: {refused} of {counted(len(person.decisions), 'record')} not erased: tell the"
+            " applicant the sentence of each",
+            err=True,
+        )
+    return ExitCode.REFUSED if refused else ExitCode.DONE
+
+
+def _show_person(person: PersonErasure, request: _Request) -> None:
+    rows = [
+        (pointer, _person_outcome(decision, dry_run=request.dry_run), decision)
+        for pointer, decision in person.decisions.items()
+    ]
+    if request.as_json:
+        emit_json(
+            {
+                "records": [
+                    {
+                        "pointer": pointer,
+                        "outcome": outcome,
+                        "code": decision.code,
+                        "article": decision.article,
+                        "date": decision.date.isoformat() if decision.date else None,
+                        "needs": decision.needs,
+                        "sentence_nl": decision.sentence_nl,
+                        "sentence_en": decision.sentence_en,
+                        "rule_version": decision.rule_version,
+                    }
+                    for pointer, outcome, decision in rows
+                ],
+                "erased_at": person.erased_at,
+                "files_clean": person.files_clean,
+                "dry_run": request.dry_run,
+            }
+        )
+        return
+    table(
+        "Dry run: nothing was changed" if request.dry_run else "Records of this person",
+        ("record", "outcome", "decision", "date", "sentence"),
+        [
+            (
+                pointer,
+                outcome,
+                f"{decision.code}, {decision.article}",
+                decision.date.isoformat() if decision.date else "",
+                decision.sentence_nl,
+            )
+            for pointer, outcome, decision in rows
+        ],
+    )
+
+
+def _person_outcome(decision: Decision, *, dry_run: bool) -> str:
+    if decision.outcome is Outcome.ALLOWED and not dry_run:
+        return _ERASED
+    return decision.outcome
+
+
 def _exit_code(outcome: Outcome) -> ExitCode:
     return {
         Outcome.ALLOWED: ExitCode.DONE,
@@ -104,10 +205,10 @@ def _exit_code(outcome: Outcome) -> ExitCode:
     }.get(outcome, ExitCode.REFUSED)
 
 
-def _show(pointer: str, answer: _Answer, *, dry_run: bool, as_json: bool) -> None:
+def _show(pointer: str, answer: _Answer, request: _Request) -> None:
     decision = answer.decision
     date = decision.date.isoformat() if decision.date else None
-    if as_json:
+    if request.as_json:
         emit_json(
             {
                 "pointer": pointer,
@@ -119,7 +220,7 @@ def _show(pointer: str, answer: _Answer, *, dry_run: bool, as_json: bool) -> Non
                 "files_clean": answer.files_clean,
                 "versions": answer.versions,
                 "erased_at": answer.erased_at,
-                "dry_run": dry_run,
+                "dry_run": request.dry_run,
                 "needs": decision.needs,
                 "sentence_nl": decision.sentence_nl,
                 "sentence_en": decision.sentence_en,
@@ -127,8 +228,9 @@ def _show(pointer: str, answer: _Answer, *, dry_run: bool, as_json: bool) -> Non
             }
         )
         return
+    rehearsed = " (dry run: nothing was changed)" if request.dry_run else ""
     click.echo(f"record    {pointer}")
-    click.echo(f"outcome   {answer.outcome}{' (dry run: nothing was changed)' if dry_run else ''}")
+    click.echo(f"outcome   {answer.outcome}{rehearsed}")
     click.echo(f"decision  {decision.code}, {decision.article}")
     if date:
         click.echo(f"date      {date} (archiefactiedatum)")

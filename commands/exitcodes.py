@@ -30,6 +30,7 @@ _BY_TYPE: tuple[tuple[type[Exception], ExitCode], ...] = (
     (vault.errors.NotFound, ExitCode.NOT_FOUND),
     (vault.errors.Refused, ExitCode.REFUSED),
     (vault.errors.PurposeRefused, ExitCode.REFUSED),
+    (vault.errors.ProviderDenied, ExitCode.REFUSED),
     (policy.errors.ListNotCarried, ExitCode.REFUSED),
     (vault.errors.Incomplete, ExitCode.INCOMPLETE),
     (vault.errors.Busy, ExitCode.BUSY),
@@ -50,6 +51,10 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (ledger.errors.Forked, "bring back the database that was signed, and run 'kluis audit'"),
     (ledger.errors.SignerStateLost, "bring the vault's signer folder back; do not make a new one"),
     (vault.errors.Damaged, "run 'kluis audit' to see all that is wrong"),
+    (
+        vault.errors.KeyGone,
+        "bring a newer copy of the database or of its keys; this one is older than the last shred",
+    ),
     (vault.errors.NotFound, "check the pointer, or look it up with 'kluis find'"),
 )
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from policy import Decision, DecisionCode, Ground, Outcome
+    from policy.certificate import SignedCertificate
     from vault.erasing import Erasure
+    from vault.erasing_person import PersonErasure
     from vault.errors import (
         Busy,
         ConfigurationError,
@@ -19,21 +21,30 @@ if TYPE_CHECKING:
         Erased,
         Incomplete,
         InvalidInput,
+        KeyGone,
         KeyLost,
         NewerSchema,
         NotFound,
+        ProviderDenied,
+        ProviderFailed,
+        ProviderUnreachable,
         PurposeRefused,
         Refused,
         TreeMoved,
         VaultError,
         WrongPassphrase,
     )
+    from vault.escrowing import Approval
     from vault.importing import BadLines, ImportOrder, ImportReport
     from vault.preparing import NewRecord
     from vault.reading import VersionInfo
+    from vault.rootkeys.provider import ProviderKind, TreeNumber
     from vault.sdk import Vault
+    from vault.shredding import NewPlace, ShredReport, ShredStep
+    from vault.shredstatus import RootKey, ShredStatus
 
 __all__ = [
+    "Approval",
     "BadLines",
     "Busy",
     "ConfigurationError",
@@ -47,14 +58,27 @@ __all__ = [
     "ImportReport",
     "Incomplete",
     "InvalidInput",
+    "KeyGone",
     "KeyLost",
+    "NewPlace",
     "NewRecord",
     "NewerSchema",
     "NotFound",
     "Outcome",
+    "PersonErasure",
+    "ProviderDenied",
+    "ProviderFailed",
+    "ProviderKind",
+    "ProviderUnreachable",
     "PurposeRefused",
     "Refused",
+    "RootKey",
+    "ShredReport",
+    "ShredStatus",
+    "ShredStep",
+    "SignedCertificate",
     "TreeMoved",
+    "TreeNumber",
     "Vault",
     "VaultError",
     "VersionInfo",
@@ -62,6 +86,22 @@ __all__ = [
 ]
 
 _HOMES = {
+    "vault.erasing_person": ("PersonErasure",),
+    "vault.shredding": (
+        "NewPlace",
+        "ShredReport",
+        "ShredStep",
+    ),
+    "vault.shredstatus": (
+        "RootKey",
+        "ShredStatus",
+    ),
+    "vault.escrowing": ("Approval",),
+    "vault.rootkeys.provider": (
+        "ProviderKind",
+        "TreeNumber",
+    ),
+    "policy.certificate": ("SignedCertificate",),
     "policy": ("Decision", "DecisionCode", "Ground", "Outcome"),
     "vault.erasing": ("Erasure",),
     "vault.importing": ("BadLines", "ImportOrder", "ImportReport"),

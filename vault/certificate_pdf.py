@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from functools import cache
 from pathlib import Path
 
 import font_source_sans_pro
 from asn1crypto import x509
 from asn1crypto.algos import SignedDigestAlgorithm
-from fontTools.ttLib import TTFont
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
-from fpdf.fonts import FontFace
+from fpdf.fonts import FontFace, TTFFont
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.writer import BasePdfFileWriter
 from pyhanko.sign import signers
@@ -31,17 +29,18 @@ from pyhanko.sign.fields import MDPPerm, SigSeedSubFilter
 from pyhanko.sign.signers.pdf_signer import PdfSigningSession
 
 from policy.certificate import SignedCertificate
+from vault.certificate_reading import ATTACHMENT
 from vault.certificate_words import Language, Section, sections, title
 from vault.organisation import OrganisationKey
 
-ATTACHMENT = "certificate.json"
 _FONTS = Path(font_source_sans_pro.font_directory)
 _FONT_FILES = {"": "SourceSansPro-Regular.ttf", "B": "SourceSansPro-Bold.ttf"}
 _FAMILY = "SourceSansPro"
 # Millimetres on A4.
-_MARGIN = 20
-_COLUMNS = (45, 125)
-_LINE = 5
+_MARGIN = 18
+_COLUMNS = (48, 126)
+_LINE = 4.6
+_SECTION = 22
 _SIGNATURE_BYTES = 72
 
 
@@ -80,6 +79,8 @@ class _Pages(FPDF):
         self._signed = signed
         for style, name in _FONT_FILES.items():
             self.add_font(_FAMILY, style, _FONTS / name)
+        fonts = [font for font in self.fonts.values() if isinstance(font, TTFFont)]
+        self._known = set.intersection(*(set(font.cmap) for font in fonts))
         self.set_margin(_MARGIN)
         self.set_auto_page_break(True, margin=_MARGIN)
         self.set_creation_date(at)
@@ -108,24 +109,34 @@ class _Pages(FPDF):
         self.cell(0, _LINE, f"{serial}   {self.page_no()}/{{nb}}", align="R")
 
     def _section(self, section: Section) -> None:
-        self.ln(3)
-        self._write("B", 13, 7, section.title)
-        self.set_font(_FAMILY, "", 10)
+        self.ln(2.5)
+        # A heading stands above something.
+        if self.will_page_break(_SECTION):
+            self.add_page()
+        self._write("B", 12, 6.5, section.title)
+        self.set_font(_FAMILY, "", 9.5)
         with self.table(
             borders_layout="NONE",
             col_widths=_COLUMNS,
             first_row_as_headings=False,
             line_height=_LINE,
             text_align="LEFT",
+            v_align="TOP",
         ) as table:
             for label, text in section.rows:
                 row = table.row()
-                row.cell(_printable(label), style=FontFace(emphasis="BOLD"))
-                row.cell(_printable(text))
+                row.cell(self._printable(label), style=FontFace(emphasis="BOLD"))
+                row.cell(self._printable(text))
 
-    def _write(self, style: str, size: int, height: int, text: str) -> None:
+    def _write(self, style: str, size: int, height: float, text: str) -> None:
         self.set_font(_FAMILY, style, size)
         self.multi_cell(0, height, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+    def _printable(self, text: str) -> str:
+        return "".join(
+            character if ord(character) in self._known else f"[U+{ord(character):04X}]"
+            for character in text
+        )
 
 
 class _Signer(signers.Signer):
@@ -162,17 +173,3 @@ class _PdfSigner(signers.PdfSigner):
         session = super().init_signing_session(pdf_out, existing_fields_only)
         session.system_time = self._at
         return session
-
-
-def _printable(text: str) -> str:
-    known = _characters()
-    return "".join(
-        character if ord(character) in known else f"[U+{ord(character):04X}]" for character in text
-    )
-
-
-@cache
-def _characters() -> frozenset[int]:
-    return frozenset.intersection(
-        *(frozenset(TTFont(_FONTS / name).getBestCmap()) for name in _FONT_FILES.values())
-    )

@@ -22,6 +22,8 @@ from pyhanko_certvalidator import ValidationContext
 
 from vault.errors import InvalidInput
 
+ATTACHMENT = "certificate.json"
+
 
 @dataclass(frozen=True, slots=True)
 class PdfContent:
@@ -59,8 +61,10 @@ def read_pdf(data: bytes, trusted: Sequence[bytes]) -> PdfContent:
 
 
 def _attachment(reader: PdfFileReader) -> bytes:
-    _, file = reader.root["/Names"]["/EmbeddedFiles"]["/Names"]
-    return bytes(file["/EF"]["/F"].data)
+    named = reader.root["/Names"]["/EmbeddedFiles"]["/Names"]
+    if len(named) != 2 or named[0] != ATTACHMENT:
+        raise ValueError("another number of files, or another name")
+    return bytes(named[1]["/EF"]["/F"].data)
 
 
 def _fault(reader: PdfFileReader, trusted: Sequence[bytes]) -> str:

@@ -183,16 +183,16 @@ def _what(one: Certificate, say: _Say) -> _Rows:
 
 
 def _why(one: Certificate, say: _Say) -> _Rows:
+    def law(article: str) -> str:
+        # The name that the regulation has in Dutch.
+        return say(article.replace("GDPR", "AVG"), article)
+
     ground = say(*_GROUND[one.ground.name])
-    yield say("Grond", "Ground"), f"{ground}: {one.ground.article}"
+    yield say("Grond", "Ground"), f"{ground}: {law(one.ground.article)}"
     decision = one.decision
-    yield (
-        say("Beslissing", "Decision"),
-        say(
-            f"{decision.code}, volgens {decision.article}; regels {decision.rule_version}",
-            f"{decision.code}, under {decision.article}; rules {decision.rule_version}",
-        ),
-    )
+    rests = f"{decision.code}, {law(decision.article)}"
+    rules = say("regels", "rules")
+    yield say("Beslissing", "Decision"), f"{rests}; {rules} {decision.rule_version}"
     yield from _retention(one, say)
     no_list = say("geen: los van een lijst gewist", "none: erased apart from a list")
     yield say("Vernietigingslijst", "Destruction list"), one.destruction_list or no_list

@@ -46,6 +46,8 @@ from vault.checkpointing import integrate_pending
 from vault.core import Caller, Core
 from vault.destroying import undestroyed
 from vault.errors import Damaged, NotFound
+from vault.escrow.attestation import attestations_needed, is_irrecoverable
+from vault.escrow.stored import escrows
 from vault.generations import Generation, GenerationState, load_generations
 from vault.records import load_record
 from vault.rootkeys.provider import TreeNumber
@@ -142,8 +144,13 @@ def certify(core: Core, caller: Caller) -> Issued:
         irrecoverable += sum(one.certificate.status is Status.IRRECOVERABLE for one in signed)
 
 
-def newest_certificate(core: Core, pointer_text: str, group: int = CORE_GROUP) -> bytes:
-    """Return the newest certificate of a record's erasure, as its file.
+def newest_certificate(core: Core, pointer_text: str, group: str | None) -> bytes:
+    """Return the newest certificate of the erasure of a record or of one field group, as its file.
+
+    Args:
+        core: of the open vault.
+        pointer_text: of the record.
+        group: name of a field group that was erased by itself; None for the whole record.
 
     Raises:
         NotFound: no such record, or no certificate yet.
@@ -154,15 +161,14 @@ def newest_certificate(core: Core, pointer_text: str, group: int = CORE_GROUP) -
         row = run(
             connection,
             "SELECT c.document FROM vault_certificate c JOIN vault_erasure e ON e.id = c.erasure_id"
-            " WHERE e.record_id = ? AND e.field_group = ? ORDER BY c.number DESC LIMIT 1",
-            (record.id, group),
+            " WHERE e.record_id = ? AND e.field_group = CASE WHEN ? IS NULL THEN 0 ELSE"
+            " (SELECT field_group FROM vault_part WHERE record_id = ? AND name = ? LIMIT 1) END"
+            " ORDER BY c.number DESC LIMIT 1",
+            (record.id, group, record.id, group),
         ).fetchone()
     if row is None:
-        why = (
-            "it was not erased"
-            if record.erased_act is None and group == CORE_GROUP
-            else "run 'kluis shred' first"
-        )
+        is_living = record.erased_act is None and group is None
+        why = "it was not erased" if is_living else "run 'kluis shred' once it was erased"
         raise NotFound(f"record {record.name} has no certificate of destruction: {why}")
     return bytes(row[0])
 
@@ -313,18 +319,12 @@ class _Writer:
             yield f"not destroyed in the vault: {left}"
         if erasure.tree != TreeNumber.PERMANENT:
             return
-        for threshold, total, attested in run(
-            self._connection,
-            "SELECT e.threshold, count(*), count(c.attestation) FROM vault_escrow e"
-            " JOIN vault_custodian c ON c.escrow_id = e.id"
-            " WHERE e.generation BETWEEN ? AND ? GROUP BY e.id",
-            (erasure.born, erasure.erased),
-        ):
-            needed = total - threshold + 1
-            if attested < needed:
+        for escrow, attested in escrows(self._connection, erasure.born, erasure.erased):
+            if not is_irrecoverable(escrow.total, escrow.threshold, attested):
+                needed = attestations_needed(escrow.total, escrow.threshold)
                 yield (
-                    f"escrow of the permanent key: {attested} of {needed} custodians attested that"
-                    " their share is destroyed"
+                    f"escrow of generation {escrow.generation}: {attested} of {needed} custodians"
+                    " attested that their share is destroyed"
                 )
 
     def _exclusions(self, erasure: _Erasure) -> Iterator[str]:

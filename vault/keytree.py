@@ -297,6 +297,11 @@ class KeyTree:
                     self._epoch_keys = {state.generation: known}
         return known
 
+    def lend(self, generation: int, epoch_key: bytes) -> None:
+        """Use an epoch key that custodians brought back, for as long as its generation lasts."""
+        with self._lock:
+            self._epoch_keys = {generation: epoch_key}
+
     def _node_key(self, connection: Connection, state: TreeState, name: NodeName) -> bytes:
         level, number = name
         if level == ROOT_LEVEL:

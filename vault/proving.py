@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from anchor import job
 from anchor.evidence import Evidence, Group, Opening
 from anchor.local import LocalTarget
@@ -13,15 +15,17 @@ from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
 from anchor.verify import verify
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run
-from ledger.entry import parse_entry
+from ledger.entry import EntryKind, parse_entry
 from ledger.log import Log
 from ledger.note import VerifierKey
 from ledger.pointer import parse_pointer
 from ledger.tlogproof import LogProof
+from policy.certificate import SignedCertificate
 from vault import checkpointing
 from vault.cipher import derive_record_keys
 from vault.core import Caller, Core
 from vault.errors import Damaged, NotFound
+from vault.organisation import read_certificate
 from vault.reading import erased_error, version_leaves
 from vault.records import Action, RecordRow, load_record
 
@@ -42,7 +46,13 @@ def anchor_status(core: Core) -> list[job.TargetStatus]:
 def trust_file(core: Core) -> TrustFile:
     """Return what an auditor needs to verify evidence of this vault."""
     anchor_key = VerifierKey(key_name(core.origin), bytes(core.keyring.anchor.verify_key))
-    return TrustFile(core.origin, REQUIRED_AT_FIRST, (LogKey(core.signer.verifier),), (anchor_key,))
+    return TrustFile(
+        core.origin,
+        REQUIRED_AT_FIRST,
+        (LogKey(core.signer.verifier),),
+        (anchor_key,),
+        (read_certificate(core.folder).public_bytes(Encoding.DER),),
+    )
 
 
 def prove(
@@ -87,6 +97,26 @@ def prove(
         core.tiles.clear()
         raise Damaged(f"what is stored of record {record.name} proves nothing: {report.sentence}")
     return evidence
+
+
+def prove_certificate(core: Core, signed: SignedCertificate) -> Evidence:
+    """Return evidence that the ledger holds the digest of a certificate of destruction (ST12).
+
+    Raises:
+        NotFound: the ledger does not hold it.
+        RolledBack: the database is an older copy, of which nothing is proven.
+    """
+    checkpointing.checkpoint(core)
+    pointer = parse_pointer(signed.certificate.pointer)
+    digest = signed.digest()
+    with core.database.read() as connection:
+        log = Log(connection, core.tiles)
+        core.signer.memory.require_present(log.head())
+        for leaf in reversed(log.leaves_of(pointer)):
+            entry = parse_entry(log.entry(leaf))
+            if entry.kind is EntryKind.CERTIFICATE and entry.commitment == digest:
+                return Evidence(entry, (_group(core, log, leaf),), None)
+    raise NotFound("the ledger does not hold this certificate: was it issued by another vault?")
 
 
 def _group(core: Core, log: Log, leaf: int) -> Group:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -36,6 +36,7 @@ from vault import (
     declaring,
     erasing,
     erasing_person,
+    escrowing,
     proving,
     reading,
     shredding,
@@ -50,6 +51,9 @@ from vault.database import Database
 from vault.erasing import Erasure
 from vault.erasing_person import PersonErasure
 from vault.errors import ConfigurationError, InvalidInput
+from vault.escrow.attestation import Attestation
+from vault.escrow.shares import Share
+from vault.escrowing import Approval
 from vault.groupcommit import GroupCommit
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
 from vault.keyfile import encode_passphrase
@@ -437,13 +441,32 @@ class Vault:
         """
         return declaring.declare(self._core, name, self._core.caller(actor, purpose))
 
-    def certificate(self, pointer: str) -> SignedCertificate:
-        """Return the newest certificate of a record's destruction.
+    def certificate(self, pointer: str, *, group: str | None = None) -> SignedCertificate:
+        """Return the newest certificate of the destruction of a record, or of one field group.
 
         Raises:
             NotFound: no such record, or no certificate yet.
         """
-        return SignedCertificate.parse(certifying.newest_certificate(self._core, pointer))
+        return SignedCertificate.parse(certifying.newest_certificate(self._core, pointer, group))
+
+    def certificate_pdf(self, signed: SignedCertificate) -> bytes:
+        """Return a certificate as a PDF in Dutch and English that embeds it, signed.
+
+        Raises:
+            ConfigurationError: the libraries of the extra `pdf` are not installed.
+        """
+        from vault.certificate_pdf import render_pdf
+
+        signed_at = dt.datetime.fromtimestamp(self._core.clock.now(), dt.UTC)
+        return render_pdf(signed, self._core.keyring.organisation, signed_at)
+
+    def prove_certificate(self, signed: SignedCertificate) -> Evidence:
+        """Return evidence that the ledger holds a certificate's digest; a file of its own.
+
+        Raises:
+            NotFound: the ledger does not hold it.
+        """
+        return proving.prove_certificate(self._core, signed)
 
     def root_keys(self) -> list[RootKey]:
         """Return every generation of the key trees, where its root key is and what became of it."""
@@ -467,6 +490,83 @@ class Vault:
         """
         caller = self._core.caller(actor, purpose)
         return shredding.move(self._core, tree, place, caller, patience=patience, on_step=on_step)
+
+    def make_escrow(
+        self,
+        custodians: Sequence[str],
+        threshold: int,
+        folder: str | Path,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> list[Path]:
+        """Share out the key of records that are kept for ever; one file for each custodian (OP5).
+
+        Raises:
+            EscrowRefused, ConfigurationError: nothing was shared out.
+        """
+        caller = self._core.caller(actor, purpose)
+        return escrowing.make_escrow(self._core, custodians, threshold, Path(folder), caller)
+
+    def drill_escrow(
+        self, shares: Sequence[Share], *, actor: str | None = None, purpose: str | None = None
+    ) -> int:
+        """Open the permanent keys with shares alone, and return how many there are (OP5).
+
+        Raises:
+            TooFewShares, OtherEscrow, DuplicateShare, DamagedShare, Damaged: they do not open it.
+        """
+        return escrowing.drill(self._core, shares, self._core.caller(actor, purpose))
+
+    def recover_escrow(
+        self,
+        shares: Sequence[Share],
+        place: NewPlace,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+        on_step: OnStep = lambda step: None,
+    ) -> ShredReport | None:
+        """Give the permanent keys a new root key where the old provider is lost (OP5).
+
+        Returns:
+            What was done; None where the old provider did not answer.
+
+        Raises:
+            TooFewShares, OtherEscrow, DuplicateShare, DamagedShare, InvalidInput: nothing was done.
+        """
+        caller = self._core.caller(actor, purpose)
+        return escrowing.recover(self._core, shares, place, caller, on_step)
+
+    def accept_attestation(
+        self, attestation: Attestation, *, actor: str | None = None, purpose: str | None = None
+    ) -> None:
+        """Store a custodian's signed statement that a share is destroyed.
+
+        Raises:
+            OtherEscrow, AttestationRefused: it was not stored.
+        """
+        escrowing.accept_attestation(self._core, attestation, self._core.caller(actor, purpose))
+
+    def break_glass(
+        self,
+        pointer: str,
+        ground: Ground,
+        shares: Sequence[Share],
+        approvals: Sequence[Approval],
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> Erasure:
+        """Erase a record that is kept for ever, with M custodians and two officers (D2b, D5).
+
+        Raises:
+            Refused: law or policy does not lead there; nothing was changed.
+            EscrowRefused, TooFewShares, OtherEscrow, DuplicateShare, DamagedShare: likewise.
+            Incomplete: the destruction could not be confirmed (ER2).
+        """
+        caller = self._core.caller(actor, purpose)
+        return escrowing.break_glass(self._core, pointer, ground, shares, approvals, caller)
 
     def erasure_index(self, pointer: str) -> int | None:
         """Return the leaf of a record's erasure entry, or None while there is none.

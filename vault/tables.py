@@ -247,24 +247,23 @@ part = Table(
     UniqueConstraint("record_id", "number", "field_group"),
 )
 
-# Escrows of a generation of the permanent tree, and the custodians of their shares.
+# Escrows of a generation of the permanent tree: the public part of each (vault/escrow/shares.py).
 escrow = Table(
     "vault_escrow",
     metadata,
-    Column("id", LargeBinary(16), primary_key=True),
+    Column("id", LargeBinary(32), primary_key=True),
     Column("generation", Int64, nullable=False),
-    Column("threshold", Int64, nullable=False),
-    Column("key_check", LargeBinary(16), nullable=False),
+    Column("document", LargeBinary, nullable=False),
     Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
 )
-custodian = Table(
-    "vault_custodian",
+
+# Statements of custodians that their share is destroyed (vault/escrow/attestation.py).
+attestation = Table(
+    "vault_attestation",
     metadata,
-    Column("escrow_id", LargeBinary(16), ForeignKey("vault_escrow.id"), nullable=False),
-    Column("number", Int64, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("public_key", LargeBinary(32), nullable=False),
-    Column("attestation", LargeBinary),  # that the share was destroyed
+    Column("escrow_id", LargeBinary(32), ForeignKey("vault_escrow.id"), nullable=False),
+    Column("number", Int64, nullable=False),  # of the share
+    Column("document", LargeBinary, nullable=False),
     PrimaryKeyConstraint("escrow_id", "number"),
 )
 

@@ -130,7 +130,7 @@ class KmsFake:
         vault: the role that the vault runs as.
         administrator: a role that may do what the vault may not.
         requests: (operation, role's ARN, parameters) of each request so far.
-        unanswered: operations that are done, and whose answer is then lost.
+        unanswered: operations that are done and whose answer is then lost, and how often.
         throttled: whether everything is refused for a while.
     """
 
@@ -139,7 +139,7 @@ class KmsFake:
         self.vault = Role("AKIAVAULT", f"arn:aws:iam::{ACCOUNT}:role/datakluis/vault")
         self.administrator = Role("AKIAADMIN", f"arn:aws:iam::{ACCOUNT}:role/administrator")
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
-        self.unanswered: set[str] = set()
+        self.unanswered: dict[str, int] = {}
         self.throttled = False
         self.keys: dict[str, Key] = {}
         self.aliases: dict[str, str] = {}
@@ -404,7 +404,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = error.status, {"__type": error.name, "message": "refused"}
         except (KeyError, TypeError, ValueError):
             status, answer = 400, {"__type": "ValidationException", "message": "refused"}
-        if operation in self.fake.unanswered:
+        if self.fake.unanswered.get(operation, 0) > 0:
+            self.fake.unanswered[operation] -= 1
             return
         content = json.dumps(answer).encode()
         self.send_response(status)

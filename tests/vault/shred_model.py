@@ -17,9 +17,17 @@ Whoever runs a shred takes the oldest generation that is not marked destroyed an
 steps, each of which does only what is not done yet. So resuming is the same as beginning, and two
 at once need no agreement.
 
+A process takes its lease before it opens a snapshot, and then acknowledges what it reads. It
+acknowledges a newer generation once its operations under older ones have ended and older opened
+nodes and epoch keys are gone from its memory. Whose lease ended forgets everything before it takes
+a new one.
+
 The adversary keeps every blob that ever stood in the database, which is the most that copies taken
 at any time can give, and has each root key that still exists and the memory of each process whose
-lease is live. What it can open must not include the key of a record that is certified.
+lease is live. What it can open must not include the key of a record that is certified. What it
+opened while that was still possible is beyond any protocol. So is the memory of a process that
+sleeps past the end of its lease: the model takes that to be out of reach, and a control shows what
+depends on it. Restoring an old copy as the database is not modelled.
 
 The rules that make this safe can be taken out one by one (`Without`), and `explore` then shows the
 shortest way to the damage. Run by tests/vault/test_shred_model.py. Parts of a state are named

@@ -229,7 +229,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 class TestInterleavings(Interleavings.TestCase):
     settings = settings(
-        max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=QUIET
+        max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=QUIET
     )
 
 

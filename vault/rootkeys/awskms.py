@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Collection
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -156,10 +157,9 @@ class AwsKmsRootKeys:
         name = f"{self._prefix}-{context.tenant.hex()}-{context.tree:d}-{context.generation}"
         alias = f"alias/{name}"
         known = self._describe(alias) or self._create(alias, context)
-        reference = self._checked(known, alias)
         if known["KeyState"] in _PENDING:
             raise KeyGone(f"{alias} is a key whose deletion is scheduled")
-        return reference
+        return str(known["Arn"])
 
     def wrap(self, reference: str, context: KeyContext, epoch_key: bytes) -> bytes:
         """See `RootKeyProvider.wrap`."""
@@ -184,12 +184,9 @@ class AwsKmsRootKeys:
         before = self.report(reference)
         if before.presence is not Presence.PRESENT:
             return before
-        try:
-            self._client().schedule_key_deletion(KeyId=reference, PendingWindowInDays=self._days)
-        except (ClientError, BotoCoreError) as error:
-            # Another process may have been faster: then the report says so.
-            if _code(error) not in {_NOT_FOUND, *_WRONG_STATE}:
-                raise _named(error) from None
+        # Another process may have been faster: then the report says so.
+        faster = {_NOT_FOUND, *_WRONG_STATE}
+        self._ask("schedule_key_deletion", faster, KeyId=reference, PendingWindowInDays=self._days)
         return self.report(reference)
 
     def report(self, reference: str) -> KeyReport:
@@ -197,7 +194,6 @@ class AwsKmsRootKeys:
         known = self._describe(self._arn(reference))
         if known is None:
             return KeyReport(Presence.GONE, _NOT_FOUND)
-        self._checked(known, reference)
         state = str(known["KeyState"])
         if state not in _PENDING:
             return KeyReport(Presence.PRESENT, f"KeyState {state[:40]}")
@@ -210,18 +206,17 @@ class AwsKmsRootKeys:
     def _use(
         self, operation: str, reference: str, context: KeyContext, **values: bytes
     ) -> dict[str, Any]:
-        bound = {_CONTEXT: context.encode().hex()}
-        try:
-            answer: dict[str, Any] = getattr(self._client(), operation)(
-                KeyId=self._arn(reference), EncryptionContext=bound, **values
-            )
-        except (ClientError, BotoCoreError) as error:
-            code = _code(error)
-            if code == _NOT_FOUND or code in _WRONG_STATE:
-                raise KeyGone(f"KMS answers {code} for {reference}") from None
-            if code in _WRONG_BYTES:
-                raise _does_not_open(context) from None
-            raise _named(error) from None
+        answer = self._ask(
+            operation,
+            {_NOT_FOUND, *_WRONG_STATE, *_WRONG_BYTES},
+            KeyId=self._arn(reference),
+            EncryptionContext={_CONTEXT: context.encode().hex()},
+            **values,
+        )
+        if isinstance(answer, str):
+            if answer in _WRONG_BYTES:
+                raise _does_not_open(context)
+            raise KeyGone(f"KMS answers {answer} for {reference}")
         if answer.get("KeyId") != reference:
             raise ProviderFailed(f"KMS used another key than {reference}")
         return answer
@@ -241,15 +236,12 @@ class AwsKmsRootKeys:
                 "Policy": self._permanent_policy(),
                 "BypassPolicyLockoutSafetyCheck": True,
             }
-        try:
-            created = self._client().create_key(**wanted)
-            known: dict[str, Any] = created["KeyMetadata"]
-            self._client().create_alias(AliasName=alias, TargetKeyId=known["KeyId"])
-        except (ClientError, BotoCoreError) as error:
-            if _code(error) != _EXISTS:
-                raise _named(error) from None
-            # Another process was faster: its key is the one.
-            return self._describe(alias) or {}
+        made = self._checked(self._ask("create_key", (), **wanted), alias)
+        named = self._ask("create_alias", {_EXISTS}, AliasName=alias, TargetKeyId=made["Arn"])
+        # When another process was faster, its key is the one.
+        known = self._describe(alias) if named == _EXISTS else made
+        if known is None:
+            raise ProviderFailed(f"KMS has {alias} and does not find it")
         return known
 
     def _permanent_policy(self) -> str:
@@ -259,35 +251,54 @@ class AwsKmsRootKeys:
         return template.substitute(role=self._role, root=root)
 
     def _describe(self, key: str) -> dict[str, Any] | None:
-        try:
-            known: dict[str, Any] = self._client().describe_key(KeyId=key).get("KeyMetadata", {})
-        except (ClientError, BotoCoreError) as error:
-            if _code(error) == _NOT_FOUND:
-                return None
-            raise _named(error) from None
-        return known
+        answer = self._ask("describe_key", {_NOT_FOUND}, KeyId=key)
+        return None if answer == _NOT_FOUND else self._checked(answer, key)
 
-    def _checked(self, known: dict[str, Any], key: str) -> str:
-        """Return the ARN of a key that only KMS can hold.
+    def _checked(self, answer: dict[str, Any] | str, key: str) -> dict[str, Any]:
+        """Return the description of a key that only KMS can hold.
 
         Key material that was imported, or that another region replicates, has copies elsewhere.
         """
+        known = answer.get("KeyMetadata") if isinstance(answer, dict) else None
         wanted = {
             "KeySpec": "SYMMETRIC_DEFAULT",
             "KeyUsage": "ENCRYPT_DECRYPT",
             "Origin": "AWS_KMS",
             "KeyManager": "CUSTOMER",
         }
-        right = all(known.get(name) == value for name, value in wanted.items())
-        if not right or known.get("MultiRegion") or not known.get("KeyState"):
-            raise ProviderFailed(f"{key} is a KMS key of another kind")
-        return self._arn(str(known.get("Arn")))
+        if (
+            not isinstance(known, dict)
+            or any(known.get(name) != value for name, value in wanted.items())
+            or known.get("MultiRegion")
+            or not known.get("KeyState")
+            or not self._reference.fullmatch(str(known.get("Arn")))
+        ):
+            raise ProviderFailed(f"KMS describes {key} as a key of another kind")
+        return known
 
     def _arn(self, reference: str) -> str:
         """Return a reference; in another region every key would seem to be gone."""
         if not self._reference.fullmatch(reference):
             raise Damaged(f"{reference!r} is not the ARN of a KMS key in {self._region}")
         return reference
+
+    def _ask(
+        self, operation: str, expected: Collection[str], **values: Any
+    ) -> dict[str, Any] | str:
+        """Return the answer to a request, or the name of a refusal that the caller expects."""
+        try:
+            answer: dict[str, Any] = getattr(self._client(), operation)(**values)
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in expected:
+                return code
+            raise _refusal(code, error) from None
+        except BotoCoreError as error:
+            raise _failure(error) from None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            # What its parser makes of an answer that is no answer of KMS.
+            raise ProviderFailed("KMS answers junk") from None
+        return answer
 
     def _client(self) -> Any:
         if self._opened is None:
@@ -301,7 +312,7 @@ class AwsKmsRootKeys:
                     "kms", region_name=self._region, endpoint_url=self._endpoint, config=config
                 )
             except BotoCoreError as error:
-                raise _named(error) from None
+                raise _failure(error) from None
         return self._opened
 
 
@@ -309,17 +320,8 @@ def _does_not_open(context: KeyContext) -> Damaged:
     return Damaged(f"the wrapped epoch key of generation {context.generation} does not open")
 
 
-def _code(error: ClientError | BotoCoreError) -> str:
-    """Return KMS's own name of an error, or "" when the error is not KMS's."""
-    if not isinstance(error, ClientError):
-        return ""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _named(error: ClientError | BotoCoreError) -> VaultError:
-    """Return the error to raise. Texts of the service are left out: they may repeat what it got."""
-    if isinstance(error, ClientError):
-        return _named_answer(error)
+def _failure(error: BotoCoreError) -> VaultError:
+    """Return the error to raise when there is no answer. Texts are left out: they may repeat it."""
     text = f"KMS cannot be asked: {type(error).__name__}"
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
         return ProviderDenied(text)
@@ -328,12 +330,14 @@ def _named(error: ClientError | BotoCoreError) -> VaultError:
     return ProviderFailed(text)
 
 
-def _named_answer(error: ClientError) -> VaultError:
-    code = _code(error)
+def _refusal(code: str, error: ClientError) -> VaultError:
+    """Return the error to raise for a refusal. The service's text may repeat what it was sent."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _DENIED:
         return ProviderDenied(f"KMS answers {code}")
-    if code in _LATER or status in _SERVER_ERRORS:
+    if code in _LATER:
+        return ProviderUnreachable(f"KMS answers {code}")
+    if status in _SERVER_ERRORS:
         return ProviderUnreachable(f"KMS answers HTTP {status}")
     # A name of an error, not whatever a server put in its place.
     return ProviderFailed(f"KMS answers {code}" if code.isidentifier() else "KMS answers junk")

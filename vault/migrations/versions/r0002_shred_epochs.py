@@ -153,19 +153,16 @@ def _parts() -> None:
 def _escrows() -> None:
     op.create_table(
         "vault_escrow",
-        Column("id", LargeBinary(16), primary_key=True),
+        Column("id", LargeBinary(32), primary_key=True),
         _int("generation"),
-        _int("threshold"),
-        Column("key_check", LargeBinary(16), nullable=False),
+        Column("document", LargeBinary, nullable=False),
         _int("act_id", ForeignKey("vault_act.id")),
     )
     op.create_table(
-        "vault_custodian",
-        Column("escrow_id", LargeBinary(16), ForeignKey("vault_escrow.id"), nullable=False),
+        "vault_attestation",
+        Column("escrow_id", LargeBinary(32), ForeignKey("vault_escrow.id"), nullable=False),
         _int("number"),
-        _text("name"),
-        Column("public_key", LargeBinary(32), nullable=False),
-        Column("attestation", LargeBinary),
+        Column("document", LargeBinary, nullable=False),
         PrimaryKeyConstraint("escrow_id", "number"),
     )
     op.create_table(
