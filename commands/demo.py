@@ -88,7 +88,9 @@ def demo(records: int, source: Path | None) -> None:
         _commit_and_anchor(vault, cast)
         _rectify(vault, cast.kept)
         _refuse(vault, cast.kept)
+        backup = _copy_everything(vault, folder)
         _erase(vault, cast.consented)
+        _shred(vault, cast.consented, backup, passphrase)
         vault.anchor()
         evidence = _prove(vault, cast.kept, folder).format()
         _tamper_with_database(vault, cast.kept)
@@ -226,6 +228,38 @@ def _erase(vault: Vault, pointer: str) -> None:
         console().print(f"Reading it now: {erased}.")
 
 
+def _copy_everything(vault: Vault, folder: Path) -> Path:
+    """Return a copy of the vault's folder, as somebody may have made it before the erasure."""
+    copy = folder / "copy"
+    shutil.copytree(vault.folder, copy, ignore=shutil.ignore_patterns("leases"))
+    return copy
+
+
+def _shred(vault: Vault, pointer: str, copy: Path, passphrase: str) -> None:
+    from vault import KeyGone, Vault
+
+    with Vault.open(copy, passphrase) as old:
+        old.get(pointer)
+    report = vault.shred()
+    certificate = vault.certificate(pointer).certificate
+    _say(
+        7,
+        "Shredded",
+        f"every root key under which it lay is destroyed; {report.certificates} certificate issued",
+    )
+    console().print(
+        f"The certificate says {certificate.status}, irrecoverable: {certificate.irrecoverability};"
+        " key files can be copied, so an operator must state that nobody did."
+    )
+    # The copy's own key file goes too: what it was is what an operator must find and destroy.
+    shutil.rmtree(copy / "keys")
+    shutil.copytree(vault.folder / "keys", copy / "keys")
+    try:
+        Vault.open(copy, passphrase)
+    except KeyGone as gone:
+        console().print(f"The copy made before, beside today's root keys: {gone}.")
+
+
 def _show_decision(decision: Decision) -> None:
     rows = [
         ("decision", f"{decision.code}, {decision.outcome}"),
@@ -245,7 +279,7 @@ def _prove(vault: Vault, pointer: str, folder: Path) -> Evidence:
     (folder / "trust.json").write_bytes(vault.trust().format())
     report = verify(evidence, vault.trust())
     size = len(evidence.format())
-    _say(7, "Proven", f"an auditor verifies {size} bytes offline, without the vault")
+    _say(8, "Proven", f"an auditor verifies {size} bytes offline, without the vault")
     table(
         "Verification",
         ("step", "", "result", "found"),
@@ -275,7 +309,7 @@ def _tamper_with_database(vault: Vault, pointer: str) -> None:
             report = vault.audit(lambda _: advance(0, 0))
         database.execute(update, (body, row))
     database.close()
-    _say(8, "One byte changed in the database", "the audit names it")
+    _say(9, "One byte changed in the database", "the audit names it")
     rows = [(fault.where, fault.what) for fault in report.faults]
     table("Audit", ("where", "what"), rows)
 
@@ -289,7 +323,7 @@ def _tamper_with_evidence(trust: TrustFile, data: bytes) -> None:
     digit = b"1" if data[place : place + 1] == b"0" else b"0"
     changed = Evidence.parse(data[:place] + digit + data[place + 1 :])
     report = verify(changed, trust)
-    _say(9, "One byte changed in the evidence", report.sentence.rstrip("."))
+    _say(10, "One byte changed in the evidence", report.sentence.rstrip("."))
     rows = [
         (str(number), result.step, result.detail)
         for number, result in enumerate(report.steps, 1)

@@ -1,10 +1,12 @@
-"""`kluis checkpoint`, `anchor run` and `anchor status`."""
+"""`kluis checkpoint`, `anchor run`, `anchor status` and `ledger export`."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from commands.context import Context, emit_json, json_option, local_time
+from commands.context import Context, counted, emit_json, json_option, local_time
 
 _LOCAL_WARNING = (
     "The local anchor is for development: it proves nothing to anybody outside this machine."
@@ -100,3 +102,34 @@ def anchor_status(context: Context, *, as_json: bool) -> None:
             f"{one.target}: {one.size} entries, last {when}; {one.backlog} not yet anchored."
         )
     click.echo(_LOCAL_WARNING, err=True)
+
+
+@click.group()
+def ledger() -> None:
+    """Publish the ledger.
+
+    Example: kluis ledger export /srv/ledger
+    """
+
+
+@ledger.command("export")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@json_option
+@click.pass_obj
+def ledger_export(context: Context, folder: Path, *, as_json: bool) -> None:
+    """Write checkpoint, tiles and entries as files that any web server can serve.
+
+    Only what changed is written, and a file that is full never changes. `kluis restore --ledger`
+    reads them to replay what was erased since a backup.
+
+    Example: kluis ledger export /srv/ledger
+    """
+    with context.open() as vault:
+        report = vault.export_ledger(folder)
+    if as_json:
+        emit_json({"size": report.size, "written": report.written, "kept": report.kept})
+    else:
+        click.echo(
+            f"{report.size} entries in"
+            f" {folder}: {counted(report.written, 'file')} written, {report.kept} kept."
+        )

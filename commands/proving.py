@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +19,14 @@ from commands.context import (
 from commands.exitcodes import ExitCode
 
 if TYPE_CHECKING:
+    from anchor.steps import StepResult
+    from anchor.trust import TrustFile
     from anchor.verify import Report
+    from commands.checking import CertificateReport, CertificateStepResult
+
+_PDF = b"%PDF"
+# Also in another spelling or of a later version, so that the message is about a certificate.
+_CERTIFICATE = re.compile(rb'\s*\{\s*"format"\s*:\s*"datakluis-certificate/')
 
 
 @click.command()
@@ -67,24 +76,34 @@ def trust(context: Context, output: str | None) -> None:
 @click.command()
 @click.argument("file")
 @click.option("--trust", "trust_path", required=True, metavar="FILE", help="The trust file.")
+@click.option(
+    "--proof", "proof_path", metavar="FILE", help="Evidence that a certificate is in the ledger."
+)
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, file: str, trust_path: str, *, as_json: bool) -> None:
+def verify(
+    ctx: click.Context, file: str, trust_path: str, proof_path: str | None, *, as_json: bool
+) -> None:
     """Verify evidence, offline and without a vault.
 
-    Exit 0 means verified, 1 that a step failed, 7 that a step which the trust file requires could
-    not be checked, 2 that a file is unreadable or of another ledger.
+    FILE may also be a certificate of destruction, as JSON or as PDF; --proof then brings the
+    evidence of its own entry.
+
+    Exit 0 means verified, 1 that a step failed, 7 that a step which is required could not be
+    checked, 2 that a file is unreadable or of another ledger.
 
     Example: kluis verify evidence.json --trust trust.json
     """
-    from anchor import evidence as evidence_file
-    from anchor import trust as trust_format
+    from anchor.evidence import MAX_BYTES
     from anchor.steps import Verdict
-    from anchor.verify import verify as verify_evidence
 
-    evidence = evidence_file.Evidence.parse(read_input(file, evidence_file.MAX_BYTES))
-    trusted = trust_format.TrustFile.parse(read_input(trust_path, trust_format.MAX_BYTES))
-    report = verify_evidence(evidence, trusted)
+    data = read_input(file, MAX_BYTES)
+    if _is_certificate(data):
+        report: Report | CertificateReport = _check_certificate(data, trust_path, proof_path)
+    elif proof_path is not None:
+        raise click.UsageError(f"--proof goes with a certificate, which {file} is not")
+    else:
+        report = _check_evidence(data, trust_path)
     _show(report, as_json=as_json)
     codes = {Verdict.FAILED: ExitCode.FAULT, Verdict.INCOMPLETE: ExitCode.INCOMPLETE}
     code = codes.get(report.verdict, ExitCode.DONE)
@@ -93,7 +112,51 @@ def verify(ctx: click.Context, file: str, trust_path: str, *, as_json: bool) -> 
     ctx.exit(code)
 
 
-def _show(report: Report, *, as_json: bool) -> None:
+def _is_certificate(data: bytes) -> bool:
+    return data.startswith(_PDF) or _CERTIFICATE.match(data) is not None
+
+
+def _check_evidence(data: bytes, trust_path: str) -> Report:
+    from anchor.evidence import Evidence
+    from anchor.verify import verify as verify_evidence
+
+    return verify_evidence(Evidence.parse(data), _read_trust(trust_path))
+
+
+def _check_certificate(data: bytes, trust_path: str, proof_path: str | None) -> CertificateReport:
+    from anchor.evidence import MAX_BYTES, Evidence
+    from commands.checking import check_certificate
+    from policy.certificate import SignedCertificate
+
+    trusted = _read_trust(trust_path)
+    fault = None
+    if data.startswith(_PDF):
+        data, fault = _open_pdf(data, trusted)
+    signed = SignedCertificate.parse(data)
+    proof = None if proof_path is None else Evidence.parse(read_input(proof_path, MAX_BYTES))
+    return check_certificate(signed, trusted, proof, fault)
+
+
+def _read_trust(path: str) -> TrustFile:
+    from anchor.trust import MAX_BYTES, TrustFile
+
+    return TrustFile.parse(read_input(path, MAX_BYTES))
+
+
+def _open_pdf(data: bytes, trusted: TrustFile) -> tuple[bytes, str]:
+    try:
+        from vault.certificate_reading import read_pdf
+    except ModuleNotFoundError as missing:
+        raise click.UsageError(
+            f"a PDF takes {missing.name}, which is not installed: pip install 'datakluis[pdf]',"
+            " or verify the JSON file that is attached to it"
+        ) from None
+    content = read_pdf(data, trusted.organisation_certificates)
+    return content.attachment, content.fault
+
+
+def _show(report: Report | CertificateReport, *, as_json: bool) -> None:
+    steps: Sequence[StepResult | CertificateStepResult] = report.steps
     if as_json:
         emit_json(
             {
@@ -106,13 +169,13 @@ def _show(report: Report, *, as_json: bool) -> None:
                         "state": result.state,
                         "detail": result.detail,
                     }
-                    for number, result in enumerate(report.steps, 1)
+                    for number, result in enumerate(steps, 1)
                 ],
                 "not_proven": list(report.not_proven),
             }
         )
         return
-    for number, result in enumerate(report.steps, 1):
+    for number, result in enumerate(steps, 1):
         click.echo(f"{number} {result.step:<14} {result.state:<12} {result.detail}")
     click.echo(report.sentence)
     click.echo("Not proven: " + "; ".join(report.not_proven) + ".")

@@ -27,6 +27,7 @@ from ledger.files import flush_folder
 from ledger.log import Log
 from ledger.note import Note, is_key_name
 from ledger.pointer import format_pointer
+from ledger.publish import ExportReport, export
 from ledger.signer import Signer
 from policy import Decision, Ground
 from policy.certificate import SignedCertificate
@@ -638,6 +639,17 @@ class Vault:
     def trust(self) -> TrustFile:
         """Return what an auditor needs to verify evidence of this vault."""
         return proving.trust_file(self._core)
+
+    def export_ledger(self, folder: str | Path) -> ExportReport:
+        """Sign a checkpoint and write checkpoint, tiles and entries as files (C2SP tlog-tiles).
+
+        Raises:
+            RolledBack, Forked, BadPublication: what is there already is not of this ledger, or is
+                newer than this database; nothing was written.
+        """
+        checkpointing.checkpoint(self._core)
+        with self._core.database.read() as connection:
+            return export(Log(connection), Path(folder))
 
     def audit(self, on_part: Callable[[str], None] | None = None) -> AuditReport:
         """Check every stored byte against another and report what is wrong.

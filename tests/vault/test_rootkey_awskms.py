@@ -251,6 +251,8 @@ def test_throttling_is_waited_out(provider, kms, monkeypatch):
         {"KeyUsage": "SIGN_VERIFY"},
         {"MultiRegion": True},
         {"KeyState": ""},
+        {"KeyState": "Enabled\n"},
+        {"Arn": "arn:aws:kms:us-east-1:111122223333:key/1"},
     ],
 )
 def test_a_key_of_another_kind_is_refused(provider, kms, monkeypatch, changed):
@@ -268,6 +270,14 @@ def test_a_key_of_another_kind_is_refused(provider, kms, monkeypatch, changed):
     ):
         with pytest.raises(ProviderFailed, match="of another kind"):
             call()
+
+
+def test_a_description_of_another_key_is_no_report(provider, kms, monkeypatch):
+    old, new = (provider.make_key(ORDINARY._replace(generation=one)) for one in (1, 2))
+    monkeypatch.setattr(kms, "_describe_key", lambda *_: {"KeyMetadata": other.metadata()})
+    other = kms.keys[new.rsplit("/", 1)[1]]
+    with pytest.raises(ProviderFailed, match="describes another key"):
+        provider.report(old)
 
 
 def test_another_region_does_not_make_a_key_seem_gone(provider, open_provider):

@@ -67,7 +67,7 @@ _CONNECT_SECONDS = 5
 _READ_SECONDS = 10
 _ATTEMPTS = 3
 _MAX_WRAPPED_BYTES = 6_144
-_ROLE = "arn:(aws[a-z-]*):iam::([0-9]{12}):(?:role|user)/[A-Za-z0-9_+=,.@/-]+"
+_ROLE = "arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[A-Za-z0-9_+=,.@/-]+"
 _NOT_FOUND = "NotFoundException"
 _EXISTS = "AlreadyExistsException"
 _WRONG_STATE = frozenset({"DisabledException", "KMSInvalidStateException"})
@@ -194,9 +194,11 @@ class AwsKmsRootKeys:
         known = self._describe(self._arn(reference))
         if known is None:
             return KeyReport(Presence.GONE, _NOT_FOUND)
+        if known["Arn"] != reference:
+            raise ProviderFailed(f"KMS describes another key than {reference}")
         state = str(known["KeyState"])
         if state not in _PENDING:
-            return KeyReport(Presence.PRESENT, f"KeyState {state[:40]}")
+            return KeyReport(Presence.PRESENT, f"KeyState {state}")
         due = known.get("DeletionDate")
         if not isinstance(due, dt.datetime):
             return KeyReport(Presence.SCHEDULED, f"KeyState {state}")
@@ -245,8 +247,7 @@ class AwsKmsRootKeys:
         return known
 
     def _permanent_policy(self) -> str:
-        match = re.fullmatch(_ROLE, self._role)
-        root = f"arn:{match[1]}:iam::{match[2]}:root" if match else ""
+        root = ":".join([*self._role.split(":")[:5], "root"])
         template = Template(_PERMANENT_POLICY.read_text(encoding="utf-8"))
         return template.substitute(role=self._role, root=root)
 
@@ -270,7 +271,7 @@ class AwsKmsRootKeys:
             not isinstance(known, dict)
             or any(known.get(name) != value for name, value in wanted.items())
             or known.get("MultiRegion")
-            or not known.get("KeyState")
+            or not str(known.get("KeyState", "")).isalnum()
             or not self._reference.fullmatch(str(known.get("Arn")))
         ):
             raise ProviderFailed(f"KMS describes {key} as a key of another kind")
