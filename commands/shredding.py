@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -44,6 +45,12 @@ options_option = click.option(
     help="State, in this operator's name, that no copy of any destroyed key file exists.",
 )
 @click.option(
+    "--backup",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the key backup that is rehearsed, in this new file outside the vault.",
+)
+@click.option(
     "--wait",
     "patience",
     metavar="SECONDS",
@@ -56,6 +63,7 @@ options_option = click.option(
 def shred(
     ctx: click.Context,
     declared_by: str | None,
+    backup: Path | None,
     patience: float | None,
     purpose: str | None,
     *,
@@ -76,6 +84,7 @@ def shred(
             _show_status(vault.shred_status(), as_json=as_json)
             return
         report = vault.shred(
+            backup=backup,
             patience=PATIENCE_SECONDS if patience is None else patience,
             purpose=purpose,
             on_step=tell_steps(),

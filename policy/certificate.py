@@ -255,7 +255,8 @@ class Generation:
         presence: what is left of the root key.
         response: the provider's answer in its own words; None only while `present` and not asked.
         asked_at: when it answered so, UTC; None exactly where `response` is.
-        gone_at: where `gone`, when it was found so; where `scheduled`, when it is due; else None.
+        gone_at: where `gone`, when it was found so; where `scheduled`, when it is due, or None if
+            the provider does not say; None where `present`.
         declaration: that no copy is left; only for class `declared`, once `gone`.
     """
 
@@ -602,9 +603,11 @@ def _generation(generation: Generation) -> Iterator[str]:
         yield "has no number that a generation has"
     if (generation.response is None) != (generation.asked_at is None):
         yield "has an answer without a time, or a time without an answer"
-    if (generation.gone_at is None) != (generation.presence is Presence.PRESENT):
-        yield f"is {generation.presence} and has a time that does not go with it"
+    if generation.gone_at is None and generation.presence is Presence.GONE:
+        yield "is gone without a time"
     if generation.presence is Presence.PRESENT:
+        if generation.gone_at is not None:
+            yield "is present and has a time at which it goes"
         if generation.declaration is not None:
             yield "is declared gone though it is present"
         return

@@ -8,11 +8,11 @@ commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from sqlalchemy import Connection
 
@@ -27,7 +27,7 @@ from vault.cipher import Cipher, RecordKeys, derive_record_keys
 from vault.clock import Clock
 from vault.config import Config, checked_actor
 from vault.database import Database
-from vault.errors import Damaged, PurposeRefused
+from vault.errors import Damaged, KeyGone, PurposeRefused, TreeMoved
 from vault.keyring import SIGNER_FOLDER, Keyring
 from vault.keytree import KeyTree, TreeEdit, TreeState, root_of, tree_of
 from vault.leases import Lease
@@ -36,6 +36,8 @@ from vault.rootkeys.provider import TreeNumber
 from vault.subjects import BucketCache, ReadKey, SubjectIndex
 
 DATABASE_FILE = "vault.db"
+
+Read = TypeVar("Read")
 
 
 class Caller(NamedTuple):
@@ -117,13 +119,19 @@ class Core:
         self._default_caller = Caller(checked_actor(actor), config.registered(None))
         self.lease = Lease(folder)
         self.providers = keyring.providers
-        self.trees = {number: KeyTree(number, self.providers, self.lease) for number in TreeNumber}
+        self._buckets = BucketCache()
+        self.trees = {
+            number: KeyTree(
+                number, self.providers, self.lease, self.newest_generation, self._buckets.clear
+            )
+            for number in TreeNumber
+        }
         self.tree = self.trees[TreeNumber.ORDINARY]
         self.tiles = TileCache()
-        self._buckets = BucketCache()
         try:
             with database.read() as connection:
-                state = self.tree.state(connection)
+                # Both trees, so that whoever closes an epoch knows what this process has read.
+                state, _ = (tree.state(connection) for tree in self.trees.values())
                 self.origin = Log(connection).head().origin
                 # Opening the root node proves at once that the root key belongs to this database.
                 self.tree.node(connection, state, root_of(TreeNumber.ORDINARY))
@@ -186,6 +194,19 @@ class Core:
     ) -> SubjectIndex:
         """Return the subject index as a transaction sees it."""
         return SubjectIndex(connection, read_key, self._buckets.keys(state.label))
+
+    @staticmethod
+    def retried(read: Callable[[], Read]) -> Read:
+        """Return what a read gives, once more in a new snapshot where an epoch ended under it."""
+        try:
+            return read()
+        except (TreeMoved, KeyGone):
+            return read()
+
+    def newest_generation(self, tree: TreeNumber) -> int:
+        """Return the generation in which a tree is now, whatever snapshot is being read."""
+        rows = self.database.fetch("SELECT generation FROM vault_tree WHERE id = ?", (tree + 1,))
+        return int(rows[0][0]) if rows else 0
 
     def record_keys(
         self, connection: Connection, record: RecordRow, read_key: ReadKey

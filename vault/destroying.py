@@ -186,7 +186,10 @@ def undestroyed(core: Core, connection: Connection, record_ids: Iterable[int]) -
         For each record of which something is left, what that is.
     """
     # Trees of their own, that have cached nothing.
-    trees = {number: KeyTree(number, core.providers) for number in TreeNumber}
+    trees = {
+        number: KeyTree(number, core.providers, newest=core.newest_generation)
+        for number in TreeNumber
+    }
     states = {number: tree.state(connection) for number, tree in trees.items()}
     left: dict[int, str] = {}
     for record_id in record_ids:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -121,14 +121,24 @@ class KeyTree:
         number: which of the vault's trees.
         providers: unwrap the epoch key, once per generation and process.
         lease: under which this process may use what it has cached; None for a passing look.
+        newest: returns a tree's generation as it is now, whatever snapshot is being read; None
+            where nobody else can change it.
+        on_forget: called when what was cached of older states is dropped.
     """
 
     def __init__(
-        self, number: TreeNumber, providers: Providers, lease: Lease | None = None
+        self,
+        number: TreeNumber,
+        providers: Providers,
+        lease: Lease | None = None,
+        newest: Callable[[TreeNumber], int] | None = None,
+        on_forget: Callable[[], None] = lambda: None,
     ) -> None:
         self.number = number
         self._providers = providers
         self._lease = lease
+        self._newest = newest
+        self._on_forget = on_forget
         self._epoch_keys: dict[int, bytes] = {}
         # Guards label and cache together: threads read under different snapshots.
         self._lock = threading.Lock()
@@ -189,6 +199,8 @@ class KeyTree:
             raise Damaged("the database lacks a key tree")
         state = TreeState(bytes(row[0]), *row[1:])
         with self._lock:
+            if self._lease is not None and self._lease.is_over(self.number):
+                self._forget((0, 0))
             self._drop_stale(state)
         if self._lease is not None:
             # Only now: what the older generation's epoch key was used for is gone from memory.
@@ -199,7 +211,7 @@ class KeyTree:
         """Return a live key from the cache, if that counts for the sequence just read."""
         if self._label != (generation, sequence):
             return None
-        if self._lease is not None and self._lease.is_over():
+        if self._lease is not None and self._lease.is_over(self.number):
             return None
         leaf = self._cache.get((0, slot >> 8))
         if leaf is None or leaf[slot & 255] not in _USABLE:
@@ -284,11 +296,15 @@ class KeyTree:
         """Return the epoch key of the tree's generation.
 
         Raises:
+            TreeMoved: the tree has left that generation; what is asked must be asked anew.
             KeyGone: the root key of that generation was destroyed.
             ProviderUnreachable, ProviderDenied, ProviderFailed: the provider does not unwrap it.
         """
         known = self._epoch_keys.get(state.generation)
         if known is None:
+            # The snapshot may be older than the acknowledgement; nobody would wait for this process.
+            if self._newest is not None and self._newest(self.number) != state.generation:
+                raise TreeMoved("the key tree has moved to a new generation: try again")
             generation = load_generation(connection, self.number, state.generation)
             known = self._providers.unwrap(connection, state.tenant, generation)
             with self._lock:
@@ -314,14 +330,14 @@ class KeyTree:
     def _drop_stale(self, state: TreeState) -> None:
         # A reader in an older snapshot goes without the cache and leaves it as it is.
         if self._label < state.label:
-            if self._label[0] < state.generation:
-                self._epoch_keys = {
-                    number: key
-                    for number, key in self._epoch_keys.items()
-                    if number >= state.generation
-                }
-            self._cache.clear()
-            self._label = state.label
+            self._forget(state.label)
+
+    def _forget(self, label: _Label) -> None:
+        if label[0] != self._label[0]:
+            self._epoch_keys = {}
+        self._cache.clear()
+        self._label = label
+        self._on_forget()
 
 
 class TreeEdit:

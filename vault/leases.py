@@ -2,16 +2,18 @@
 
 A process that has a vault open may hold the epoch key of a generation in memory. Before a root key
 is destroyed, each must have said that it has let go of the older generations, or its lease must
-have run out. A lease is a file in the vault's folder `leases/`, 36 bytes that are written at once:
+have run out. A lease is a file in the vault's folder `leases/`, 44 bytes that are written at once:
 
     "DKL1" || process, 8 bytes || generation of the ordinary tree, 8 || of the permanent tree, 8
-    || end of the lease, 8; integers big-endian, the end in milliseconds of CLOCK_BOOTTIME
+    || end of the lease on the ordinary tree, 8 || on the permanent tree, 8
+
+with integers big-endian and ends in milliseconds of CLOCK_BOOTTIME.
 
 While the process lives it holds an exclusive lock on the file, which the operating system lets go
 when the process ends, however it ends: so a killed process keeps nobody waiting. A living one is
 waited for until it has acknowledged the new generation, which it does with its next operation, or
-until its lease is over: from then on it may use nothing that it has cached before it has read the
-tree's generation again. Tested in tests/vault/test_leases.py.
+until its lease is over: from then on it forgets all that it has cached before it does anything. A
+lease begins before the first reading, with 0 as its generations: that may be anything. Tested in tests/vault/test_leases.py.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from vault.rootkeys.provider import TreeNumber
 FOLDER = Path("leases")
 LEASE_SECONDS = 30.0
 _MAGIC = b"DKL1"
-_FORMAT = struct.Struct(">4sQQQQ")
+_FORMAT = struct.Struct(">4sQQQQQ")
 
 
 def now() -> float:
@@ -41,17 +43,21 @@ def now() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A living process with a lease that is not over.
+    """A living process.
 
     Attributes:
         process: its number.
         generations: acknowledged, by tree.
-        seconds_left: until the lease is over.
+        ends: of its lease, by tree; seconds as `now` gives them.
     """
 
     process: int
-    generations: tuple[int, int]
-    seconds_left: float
+    generations: tuple[int, ...]
+    ends: tuple[float, ...]
+
+    def is_behind(self, tree: TreeNumber, generation: int) -> bool:
+        """Tell whether it may still use something of a tree from before a generation."""
+        return self.generations[tree] < generation and now() < self.ends[tree]
 
 
 class Lease:
@@ -67,27 +73,28 @@ class Lease:
         self._path = folder / FOLDER / os.urandom(16).hex()
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._generations = [0, 0]
-        self._until = 0.0
+        # Before anything is read: as long as it says 0, this process may be reading anything.
+        self._generations = [0 for _ in TreeNumber]
+        self._ends = [now() + seconds for _ in TreeNumber]
         self._file: BinaryIO | None = self._open()
 
     def acknowledge(self, tree: TreeNumber, generation: int) -> None:
         """Say that nothing older than a generation of a tree is kept; renews the lease if due.
 
-        The caller has read the generation from the database after `is_over` said True, or before
-        that for the first time.
+        The caller has read the generation from the database, and dropped what is older.
         """
         with self._lock:
             known = self._generations[tree]
-            if generation <= known and now() < self._until - self._seconds / 2:
+            if generation <= known and now() < self._ends[tree] - self._seconds / 2:
                 return
             self._generations[tree] = max(generation, known)
-            self._until = now() + self._seconds
-            self._write()
+            self._ends[tree] = now() + self._seconds
+            if self._file is not None:
+                self._write(self._file)
 
-    def is_over(self) -> bool:
-        """Tell whether what is cached may be used no more before the generation is read again."""
-        return now() >= self._until
+    def is_over(self, tree: TreeNumber) -> bool:
+        """Tell whether what is cached of a tree may not be used before its generation is read."""
+        return now() >= self._ends[tree]
 
     def end(self) -> None:
         """Give the lease back."""
@@ -102,17 +109,18 @@ class Lease:
         unnamed = self._path.with_suffix(".new")
         file = unnamed.open("xb", buffering=0)
         fcntl.flock(file, fcntl.LOCK_EX)
+        self._write(file)
         unnamed.rename(self._path)
         return file
 
-    def _write(self) -> None:
-        if self._file is not None:
-            record = _FORMAT.pack(_MAGIC, os.getpid(), *self._generations, int(self._until * 1000))
-            os.pwrite(self._file.fileno(), record, 0)
+    def _write(self, file: BinaryIO) -> None:
+        ends = (int(end * 1000) for end in self._ends)
+        record = _FORMAT.pack(_MAGIC, os.getpid(), *self._generations, *ends)
+        os.pwrite(file.fileno(), record, 0)
 
 
 def holders(folder: Path, *, but: Lease | None = None) -> Iterator[Holder]:
-    """Yield the living leases of a vault that are not over, and sweep away the dead ones.
+    """Yield the living leases of a vault, and sweep away the dead ones.
 
     Args:
         folder: of the vault.
@@ -144,7 +152,7 @@ def _holder(path: Path) -> Holder | None:
 
 def _read(record: bytes) -> Holder | None:
     if len(record) < _FORMAT.size or record[: len(_MAGIC)] != _MAGIC:
-        return None  # It has opened nothing yet.
-    _, process, ordinary, permanent, until = _FORMAT.unpack(record)
-    left = until / 1000 - now()
-    return Holder(process, (ordinary, permanent), left) if left > 0 else None
+        return None  # Not one of ours.
+    _, process, *numbers = _FORMAT.unpack(record)
+    generations, ends = numbers[: len(TreeNumber)], numbers[len(TreeNumber) :]
+    return Holder(process, tuple(generations), tuple(end / 1000 for end in ends))

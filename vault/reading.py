@@ -68,7 +68,7 @@ def get(core: Core, pointer_text: str, caller: Caller) -> bytes:
         slot_key = core.trees[tree_of(slot)].cached_key(generation, sequence, slot)
         if slot_key is not None:
             return _open(core, pointer, slot_key, body, row, caller)
-    return _get_uncached(core, pointer, caller)
+    return core.retried(lambda: _get_uncached(core, pointer, caller))
 
 
 def _get_uncached(core: Core, pointer: bytes, caller: Caller) -> bytes:
@@ -126,6 +126,10 @@ def find(core: Core, subject: str, caller: Caller) -> list[str]:
     """
     encoded = encode_subject(subject)
     allowed = core.allowed_categories(caller.purpose)
+    return core.retried(lambda: _find(core, encoded, allowed))
+
+
+def _find(core: Core, encoded: bytes, allowed: frozenset[str]) -> list[str]:
     with core.database.read() as connection:
         state = core.tree.state(connection)
         index = core.subject_index(connection, state, core.read_key(connection, state))

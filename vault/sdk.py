@@ -403,6 +403,7 @@ class Vault:
     def shred(
         self,
         *,
+        backup: str | Path | None = None,
         patience: float = PATIENCE_SECONDS,
         actor: str | None = None,
         purpose: str | None = None,
@@ -411,6 +412,7 @@ class Vault:
         """Close the epoch: destroy the root keys under which erased records ever lay, and certify.
 
         Args:
+            backup: a new file, outside the vault, that keeps the key backup which is rehearsed.
             patience: how many seconds to wait for other processes that have the vault open.
             actor: who does it.
             purpose: for which registered purpose.
@@ -421,7 +423,13 @@ class Vault:
             ProviderUnreachable, ProviderFailed, Incomplete: likewise.
         """
         caller = self._core.caller(actor, purpose)
-        return shredding.shred(self._core, caller, patience=patience, on_step=on_step)
+        return shredding.shred(
+            self._core,
+            caller,
+            backup=None if backup is None else Path(backup),
+            patience=patience,
+            on_step=on_step,
+        )
 
     def shred_status(self) -> ShredStatus:
         """Return what waits for a shred, for what, and since when."""

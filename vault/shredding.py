@@ -9,7 +9,7 @@ the next one begins:
                   row names the new generation, the older ones are closed. Whoever built a change on
                   the older one fails its compare-and-swap: nothing is sealed under it again
     3. read back  every node of the tree opens from the stored bytes, and every owner has its key
-    4. rehearse   a key backup is written, and restored in a fresh process
+    4. rehearse   a key backup of all trees is written, and restored in a fresh process
     5. re-check   the tree is still in the generation that the backup holds; what was erased since
                   the fence belongs to that one and is left for the next shred
     6. wait       until every process has acknowledged the new generation or its lease is over
@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -54,7 +55,7 @@ from vault.generations import (
     store_report,
 )
 from vault.keynode import KEY_BYTES
-from vault.keytree import KeyTree, TreeState
+from vault.keytree import KeyTree
 from vault.leases import FOLDER as LEASES
 from vault.leases import LEASE_SECONDS, Holder, holders
 from vault.records import Action
@@ -69,7 +70,7 @@ from vault.rootkeys.provider import (
     TreeNumber,
 )
 
-BACKUPS = "backups"
+_REHEARSAL = "rehearsal.kluis"
 # Twice what a process that does nothing can keep a shred waiting.
 PATIENCE_SECONDS = 2 * LEASE_SECONDS
 _POLL_SECONDS = 0.05
@@ -128,6 +129,7 @@ def shred(
     core: Core,
     caller: Caller,
     *,
+    backup: Path | None = None,
     patience: float = PATIENCE_SECONDS,
     on_step: OnStep = lambda step: None,
 ) -> ShredReport:
@@ -136,6 +138,8 @@ def shred(
     Args:
         core: of the open vault.
         caller: who does it and why.
+        backup: a new file, outside the vault, for the key backup that is rehearsed; None rehearses
+            one that is removed again.
         patience: how many seconds to wait for other processes.
         on_step: told each step once it is durable.
 
@@ -146,10 +150,11 @@ def shred(
     """
     with _alone(core):
         due = [number for number in TreeNumber if _is_due(core, number)]
-        runs = [
-            _Closing(core, number, caller, patience, on_step).run(Action.SHRED) for number in due
-        ]
-        return _report(core, caller, due, runs, on_step)
+        closings = [_Closing(core, number, caller, patience, on_step) for number in due]
+        for closing in closings:
+            closing.leave(Action.SHRED)
+        gone = _destroy_all(core, closings, backup)
+        return _report(core, caller, due, gone, on_step)
 
 
 def move(
@@ -173,10 +178,12 @@ def move(
         gone: list[Generation] = []
         if closing.is_begun():
             # What was cut off is finished first, wherever it was going.
-            gone += closing.run(Action.SHRED)
+            closing.leave(Action.SHRED)
+            gone += _destroy_all(core, [closing], None)
         if not _lies_at(core, number, place):
-            gone += closing.run(Action.MOVE, place)
-        return _report(core, caller, [number], [gone], on_step)
+            closing.leave(Action.MOVE, place)
+            gone += _destroy_all(core, [closing], None)
+        return _report(core, caller, [number], gone, on_step)
 
 
 def _options_for(place: NewPlace, generation: int) -> dict[str, str]:
@@ -220,11 +227,32 @@ def _lies_at(core: Core, number: TreeNumber, place: NewPlace) -> bool:
     return (kind, options) == (place.kind, dict(place.options))
 
 
+def _destroy_all(core: Core, closings: list[_Closing], backup: Path | None) -> list[Generation]:
+    """Rehearse one key backup of all trees, then destroy what they have left."""
+    if not closings:
+        return []
+    # The vault keeps no key backup of its own: beside the root keys it would open what is erased
+    # from now on.
+    path = core.folder / _REHEARSAL if backup is None else backup
+    try:
+        if backup is None:
+            path.unlink(missing_ok=True)
+        backup_keys(core, path)
+        found = core.keyring.rehearse(path)
+    finally:
+        (core.folder / _REHEARSAL).unlink(missing_ok=True)
+    return [
+        generation
+        for closing in closings
+        for generation in closing.destroy_left(found[closing.number]["generation"])
+    ]
+
+
 def _report(
     core: Core,
     caller: Caller,
     trees: list[TreeNumber],
-    runs: list[list[Generation]],
+    destroyed: list[Generation],
     on_step: OnStep,
 ) -> ShredReport:
     issued = certify(core, caller)
@@ -236,7 +264,7 @@ def _report(
             for number in TreeNumber
             for one in not_gone(load_generations(connection, number))
         )
-    gone = tuple((one.tree, one.number) for generations in runs for one in generations)
+    gone = tuple((one.tree, one.number) for one in destroyed)
     return ShredReport(tuple(trees), gone, waiting, issued.certificates, issued.irrecoverable)
 
 
@@ -268,7 +296,7 @@ class _Closing:
         self, core: Core, number: TreeNumber, caller: Caller, patience: float, on_step: OnStep
     ) -> None:
         self._core = core
-        self._number = number
+        self.number = number
         self._tree = core.trees[number]
         self._caller = caller
         self._patience = patience
@@ -277,13 +305,12 @@ class _Closing:
     def is_begun(self) -> bool:
         """Tell whether an earlier run was cut off before its end."""
         with self._core.database.read() as connection:
-            generations = load_generations(connection, self._number)
-        return any(one.state is GenerationState.PREPARED for one in generations) or any(
-            one.state is GenerationState.CLOSED and one.response is None for one in generations
-        )
+            generations = load_generations(connection, self.number)
+        prepared = any(one.state is GenerationState.PREPARED for one in generations)
+        return prepared or bool(not_gone(generations))
 
-    def run(self, action: Action, place: NewPlace | None = None) -> list[Generation]:
-        """Go through all steps that are not done yet, and return the generations that are gone.
+    def leave(self, action: Action, place: NewPlace | None = None) -> None:
+        """Take the tree to its next generation and read it back, as far as that is not done yet.
 
         Args:
             action: what the act is called.
@@ -293,20 +320,27 @@ class _Closing:
         if self._must_move(place):
             self._prepare(action, place)
             self._fence()
-        counted = self._read_back()
-        self._rehearse(counted)
-        self._recheck()
+        self._read_back()
+
+    def destroy_left(self, rehearsed: int) -> list[Generation]:
+        """Destroy the generations that the tree has left, and return those that are gone.
+
+        Args:
+            rehearsed: the tree's generation in the key backup that was restored.
+        """
+        self._reached(ShredStep.REHEARSED)
+        self._recheck(rehearsed)
         self._wait_for_leases()
         return self._destroy_closed()
 
     def _must_move(self, place: NewPlace | None) -> bool:
         with self._core.database.read() as connection:
             state = self._tree.state(connection)
-            generations = load_generations(connection, self._number)
+            generations = load_generations(connection, self.number)
             erased = run(
                 connection,
                 "SELECT 1 FROM vault_erasure WHERE tree = ? AND erased = ? LIMIT 1",
-                (self._number, state.generation),
+                (self.number, state.generation),
             ).fetchone()
         prepared = any(one.state is GenerationState.PREPARED for one in generations)
         return place is not None or prepared or erased is not None
@@ -315,10 +349,10 @@ class _Closing:
         core = self._core
         with core.database.read() as connection:
             state = self._tree.state(connection)
-            generations = load_generations(connection, self._number)
+            generations = load_generations(connection, self.number)
         if any(one.state is GenerationState.PREPARED for one in generations):
             return
-        context = KeyContext(state.tenant, self._number, state.generation + 1)
+        context = KeyContext(state.tenant, self.number, state.generation + 1)
         with core.database.write() as connection:
             provider_id = generations[-1].provider_id
             if place is not None:
@@ -341,7 +375,7 @@ class _Closing:
             run(
                 connection,
                 "INSERT INTO vault_shred (tree, opened, act_id, step) VALUES (?, ?, ?, ?)",
-                (self._number, context.generation, act.lastrowid, ShredStep.PREPARED),
+                (self.number, context.generation, act.lastrowid, ShredStep.PREPARED),
             )
         self._on_step(ShredStep.PREPARED)
 
@@ -349,53 +383,39 @@ class _Closing:
         core = self._core
         with core.database.read() as connection:
             tenant = self._tree.state(connection).tenant
-            prepared = load_generations(connection, self._number)[-1]
+            prepared = load_generations(connection, self.number)[-1]
             epoch_key = core.providers.unwrap(connection, tenant, prepared)
         with core.database.write() as connection:
             edit = self._tree.edit(connection)
             edit.reseal(prepared.number, epoch_key)
             edit.write()
-            close_generations(connection, self._number, prepared.number, core.clock.now())
+            close_generations(connection, self.number, prepared.number, core.clock.now())
             self._store_step(connection, ShredStep.FENCED)
         self._on_step(ShredStep.FENCED)
 
-    def _read_back(self) -> tuple[TreeState, int]:
-        """Open every node from its stored bytes; return the tree's state and its usable keys."""
+    def _read_back(self) -> None:
+        """Open every node from its stored bytes and count: every owner needs its key."""
         core = self._core
-        tree = KeyTree(self._number, core.providers.fresh())
+        tree = KeyTree(self.number, core.providers.fresh())
         with core.database.read() as connection:
-            state = tree.state(connection)
-            _, keys = tree.open_all(connection, state)
-            owners = _count_owners(connection, self._number)
+            _, keys = tree.open_all(connection, tree.state(connection))
+            owners = _count_owners(connection, self.number)
         if keys != owners:
             raise Incomplete(
-                f"the key tree holds {keys} keys for {owners} owners: nothing was destroyed"
+                f"the key tree holds {keys} keys for {owners} owners: nothing was destroyed, run"
+                " 'kluis audit'"
             )
         # This process has used the older epoch key, too.
         with core.database.read() as connection:
             self._tree.state(connection)
         self._reached(ShredStep.READ_BACK)
-        return state, keys
 
-    def _rehearse(self, counted: tuple[TreeState, int]) -> None:
-        core = self._core
-        folder = core.folder / BACKUPS
-        folder.mkdir(mode=0o700, exist_ok=True)
-        path = folder / f"keys-{self._number}-{counted[0].generation}.kluis"
-        path.unlink(missing_ok=True)
-        backup_keys(core, path)
-        found = core.keyring.rehearse(path)[self._number]
-        if found["generation"] != counted[0].generation:
-            raise Incomplete("the key backup holds another generation: nothing was destroyed")
-        for older in folder.glob(f"keys-{self._number}-*.kluis"):
-            if older != path:
-                older.unlink()
-        self._reached(ShredStep.REHEARSED)
-
-    def _recheck(self) -> None:
+    def _recheck(self, rehearsed: int) -> None:
         with self._core.database.read() as connection:
             state = self._tree.state(connection)
-            newest = load_generations(connection, self._number)[-1]
+            newest = load_generations(connection, self.number)[-1]
+        if state.generation != rehearsed:
+            raise Incomplete("the key backup holds another generation: nothing was destroyed")
         if newest.number != state.generation or newest.state is not GenerationState.OPEN:
             raise Busy("the key tree moved on while the epoch was being closed: run it again")
 
@@ -407,7 +427,7 @@ class _Closing:
         while behind := [
             holder
             for holder in holders(core.folder, but=core.lease)
-            if holder.generations[self._number] < generation
+            if holder.is_behind(self.number, generation)
         ]:
             if time.monotonic() >= deadline:
                 self._give_up(behind)
@@ -421,7 +441,7 @@ class _Closing:
             run(
                 connection,
                 "UPDATE vault_shred SET waits_for = ? WHERE tree = ? AND finished_at IS NULL",
-                (waits_for, self._number),
+                (waits_for, self.number),
             )
         raise Busy(
             f"the epoch is not closed yet: it waits for {waits_for}; end it or run this again"
@@ -430,7 +450,7 @@ class _Closing:
     def _destroy_closed(self) -> list[Generation]:
         core = self._core
         with core.database.read() as connection:
-            closed = not_gone(load_generations(connection, self._number))
+            closed = not_gone(load_generations(connection, self.number))
         gone = []
         for generation in closed:
             report = self._destroy(generation)
@@ -444,7 +464,7 @@ class _Closing:
             with core.database.write() as connection:
                 tenant = self._tree.state(connection).tenant
                 store_gone(connection, generation, report, at)
-                append_pending(connection, [encode_shred(tenant, self._number, generation.number)])
+                append_pending(connection, [encode_shred(tenant, self.number, generation.number)])
                 self._store_step(connection, ShredStep.TRIED)
             self._on_step(ShredStep.TRIED)
             gone.append(generation)
@@ -487,7 +507,7 @@ class _Closing:
             connection,
             "UPDATE vault_shred SET step = ?, waits_for = NULL"
             " WHERE tree = ? AND finished_at IS NULL",
-            (step, self._number),
+            (step, self.number),
         )
 
 

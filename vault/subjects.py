@@ -152,6 +152,11 @@ class BucketCache:
             # A reader in an older snapshot goes without the cache.
             return self._keys if label == self._label else {}
 
+    def clear(self) -> None:
+        """Forget all keys; those of erased buckets are among them."""
+        with self._lock:
+            self._label, self._keys = (0, 0), {}
+
     def adopt(self, before: tuple[int, int], index: SubjectIndex) -> None:
         """Follow a change of the tree that this process has committed."""
         with self._lock:

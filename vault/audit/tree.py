@@ -52,7 +52,10 @@ class TreeAudit:
     def __init__(self, core: Core, connection: Connection) -> None:
         self._connection = connection
         # Trees of their own, so that no node comes from a cache.
-        self._trees = {number: KeyTree(number, core.providers) for number in TreeNumber}
+        self._trees = {
+            number: KeyTree(number, core.providers, newest=core.newest_generation)
+            for number in TreeNumber
+        }
         self.nodes_checked = 0
         self.slots_checked = 0
         self._next_owned: int | None = None
