@@ -7,6 +7,7 @@ Implements the configuration table `categories`, as a TOML parser returns it:
     resultaat = "8.1.7"
     afleidingswijze = "eigenschap"
     purposes = ["inzage"]
+    groups = ["contact", "foto"]
 
     [categories.nieuwsbrief]
     purposes = ["inzage"]
@@ -15,8 +16,12 @@ A category with a code of the selection list resolves to list version, procestyp
 waardering (ST1), and to the list that the record's own date calls for (ST2). A category without
 one has no retention duty. Nothing is guessed: an unknown key or a wrong type is refused.
 
+`groups` names the optional field groups of its records: data that no duty keeps, under keys of its
+own, so that it can be erased while the record stays (ER5). The first is number 1 in keys, ledger
+and certificates, the second number 2: names may be added at the end, never moved or taken out.
+
 Source: Archiefwet 1995, art. 5; Archiefbesluit 1995, art. 5; GDPR art. 6 (purposes, PU1).
-Rows: ST1, ST2, ST4. Proof: `tests/policy/test_policy_category.py`.
+Rows: ST1, ST2, ST4, ER5. Proof: `tests/policy/test_policy_category.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +37,9 @@ from policy.retention import Afleidingswijze, check_afleidingswijze
 from policy.selection_list import Result, Waardering, list_2020, list_for
 
 _NAME = re.compile(r"[a-z0-9_-]{1,64}")
-_KEYS = frozenset({"selectielijst", "resultaat", "afleidingswijze", "purposes"})
+_KEYS = frozenset({"selectielijst", "resultaat", "afleidingswijze", "purposes", "groups"})
+
+MAX_FIELD_GROUPS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +96,15 @@ class RecordCategory:
             category.
         list_code: result of the selection list; None where there is no retention duty.
         afleidingswijze: how the brondatum is found; None without a duty or without an end to it.
+        groups: names of its optional field groups, named like a category; at most 15. The first
+            has number 1.
     """
 
     name: str
     purposes: frozenset[str]
     list_code: str | None = None
     afleidingswijze: Afleidingswijze | None = None
+    groups: tuple[str, ...] = ()
 
     @property
     def result(self) -> Result | None:
@@ -157,13 +167,13 @@ def _category(name: object, table: object) -> RecordCategory:
     unknown = sorted(str(key) for key in table.keys() - _KEYS)
     if unknown:
         raise _refusal(name, unknown[0], "unknown key")
-    purposes = _purposes(name, table)
+    purposes, groups = _purposes(name, table), _groups(name, table)
     if "resultaat" in table:
-        return RecordCategory(name, purposes, *_list_code(name, table))
+        return RecordCategory(name, purposes, *_list_code(name, table), groups)
     for key in ("selectielijst", "afleidingswijze"):
         if key in table:
             raise _refusal(name, key, "means nothing without resultaat")
-    return RecordCategory(name, purposes)
+    return RecordCategory(name, purposes, groups=groups)
 
 
 def _list_code(name: str, table: Mapping[str, object]) -> tuple[str, Afleidingswijze | None]:
@@ -205,6 +215,18 @@ def _purposes(name: str, table: Mapping[str, object]) -> frozenset[str]:
     if len(set(purposes)) != len(purposes):
         raise _refusal(name, "purposes", "a purpose stands in the list twice")
     return frozenset(purposes)
+
+
+def _groups(name: str, table: Mapping[str, object]) -> tuple[str, ...]:
+    groups = table.get("groups", [])
+    if not isinstance(groups, list) or len(groups) > MAX_FIELD_GROUPS:
+        raise _refusal(name, "groups", f"a list of at most {MAX_FIELD_GROUPS} names is expected")
+    for group in groups:
+        if not _is_name(group):
+            raise _refusal(name, "groups", f"{group!r} is not a name of a field group")
+    if len(set(groups)) != len(groups):
+        raise _refusal(name, "groups", "a field group stands in the list twice")
+    return tuple(groups)
 
 
 def _is_name(value: object) -> TypeGuard[str]:

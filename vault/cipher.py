@@ -8,8 +8,8 @@ with the associated data, 39 bytes:
 
     format 0x01 || suite 0x01 || tenant, 16 || pointer, 16 || version, 4 || group, 1 byte
 
-so a blob opens in its own place only. Each record version has a slot of its own, so the same
-payload gives other bytes each time. A note about a record, such as the reason of a hold, is sealed
+so a blob opens in its own place only. Each field group of each record version has a slot of its
+own, so the same payload gives other bytes each time. A note about a record, such as the reason of a hold, is sealed
 likewise under K_enc with 0x02 as its format byte.
 
 K_row authenticates what the database says of the record beside its payload: the row tag is the
@@ -87,18 +87,20 @@ class Cipher:
         plaintext: bytes,
         nonce: bytes,
         kind: Sealed = Sealed.PAYLOAD,
+        group: int = CORE_GROUP,
     ) -> bytes:
         """Return the blob of a payload or note.
 
         Args:
-            keys: of this version.
+            keys: of this group of this version.
             pointer: 16 bytes.
             version: 1 to 2^32 - 1.
             plaintext: any bytes.
             nonce: 12 fresh random bytes.
             kind: what the plaintext is.
+            group: field group, 0 to 15.
         """
-        associated = self._associated(kind, pointer, version)
+        associated = self._associated(kind, pointer, version, group)
         return _SUITE_BYTE + nonce + AESGCM(keys.encryption).encrypt(nonce, plaintext, associated)
 
     def open(
@@ -108,6 +110,7 @@ class Cipher:
         version: int,
         blob: bytes,
         kind: Sealed = Sealed.PAYLOAD,
+        group: int = CORE_GROUP,
     ) -> bytes:
         """Return what a blob holds.
 
@@ -117,14 +120,14 @@ class Cipher:
         if blob[:1] != _SUITE_BYTE or len(blob) < 1 + NONCE_BYTES:
             raise Damaged("a sealed blob has an unknown suite byte")
         nonce = blob[1 : 1 + NONCE_BYTES]
-        associated = self._associated(kind, pointer, version)
+        associated = self._associated(kind, pointer, version, group)
         try:
             return AESGCM(keys.encryption).decrypt(nonce, blob[1 + NONCE_BYTES :], associated)
         except InvalidTag:
             raise Damaged("a sealed blob does not open: its bytes were changed") from None
 
-    def _associated(self, kind: Sealed, pointer: bytes, version: int) -> bytes:
-        return self._prefix[kind] + pointer + version.to_bytes(4, "big") + bytes([CORE_GROUP])
+    def _associated(self, kind: Sealed, pointer: bytes, version: int, group: int) -> bytes:
+        return self._prefix[kind] + pointer + version.to_bytes(4, "big") + bytes([group])
 
 
 def row_tag(keys: RecordKeys, statement: bytes) -> bytes:

@@ -33,7 +33,7 @@ KEY = Path("signer") / "organisation.key"
 CERTIFICATE = Path("signer") / "organisation.pem"
 VALIDITY = dt.timedelta(days=30 * 365 + 8)
 MAX_NAME = 64
-"""Characters of the longest common name (RFC 5280, ub-common-name)."""
+"""Bytes in UTF-8 of the longest common name (RFC 5280, ub-common-name)."""
 
 _LABEL = "organisation key"
 
@@ -96,10 +96,11 @@ def create(folder: Path, passphrase: str, origin: str, now: dt.datetime) -> None
         InvalidInput: the origin is longer than a certificate can name.
         ConfigurationError: there is an organisation key already.
     """
-    if len(origin) > MAX_NAME:
+    size = len(origin.encode())
+    if size > MAX_NAME:
         raise InvalidInput(
-            f"the origin has {len(origin)} characters; the organisation's certificate can name"
-            f" at most {MAX_NAME}"
+            f"the origin has {size} bytes; the organisation's certificate can name at most"
+            f" {MAX_NAME}"
         )
     private_key = ec.generate_private_key(ec.SECP256R1())
     scalar = private_key.private_numbers().private_value.to_bytes(SECRET_BYTES, "big")

@@ -491,8 +491,8 @@ class _Closing:
             except KeyGone:
                 return
             except Damaged:
-                # Another key under the same reference: the one that mattered is gone.
-                return
+                # Something answered for it, so something is still there.
+                pass
         raise ProviderFailed(
             f"generation {generation.number} still opens though its provider says that it is gone"
         )

@@ -127,7 +127,8 @@ def waiting(**members: object) -> dict[str, object]:
     return unclaimed | members
 
 
-def certificates() -> list[dict[str, object]]:
+def certificates() -> dict[str, dict[str, object]]:
+    """Name to statement."""
     undeclared = generation(1, declaration=None)
     by_list: dict[str, object] = {
         "ground": {"name": "not-needed", "article": "Art. 17(1)(a) GDPR"},
@@ -195,33 +196,32 @@ def certificates() -> list[dict[str, object]]:
         declaration=None,
     )
     permanent = {"tree": "permanent", "provider": "pkcs11", "assurance": TOKEN, "declaration": None}
-    return [
-        certificate("waiting", **waiting(generations=[undeclared, present(2)])),
-        certificate("irrecoverable"),
-        certificate("by a destruction list", **by_list, generations=providers),
-        certificate(
-            "scheduled", **waiting(irrecoverability="scheduled", generations=[scheduled])
-        ),
-        certificate(
-            "not declared", **waiting(irrecoverability="not-declared", generations=[undeclared])
-        ),
-        certificate(
-            "partial",
+    members: dict[str, dict[str, object]] = {
+        "waiting": waiting(generations=[undeclared, present(2)]),
+        "irrecoverable": {},
+        "by a destruction list": {**by_list, "generations": providers},
+        "scheduled": waiting(irrecoverability="scheduled", generations=[scheduled]),
+        "not declared": waiting(irrecoverability="not-declared", generations=[undeclared]),
+        "partial": {
             **unlawful,
-            status="partial",
-            irrecoverable_at=None,
-            irrecoverability="failed",
-            failures=["opslag: het versleutelde bestand is er nog"],
-            exclusions=["1 bewijsbestand met de inhoud is eerder verstrekt"],
-            generations=[generation(1), generation(1, **permanent), generation(2, **permanent)],
-            backup_horizon=None,
-        ),
-        certificate(
-            "field group",
-            field_groups=["contact"],
-            erasure_entry={"index": 8, "entry": entry(2, 3)},
-        ),
-    ]
+            "status": "partial",
+            "irrecoverable_at": None,
+            "irrecoverability": "failed",
+            "failures": ["opslag: het versleutelde bestand is er nog"],
+            "exclusions": ["1 bewijsbestand met de inhoud is eerder verstrekt"],
+            "generations": [
+                generation(1),
+                generation(1, **permanent),
+                generation(2, **permanent),
+            ],
+            "backup_horizon": None,
+        },
+        "field group": {
+            "field_groups": ["contact"],
+            "erasure_entry": {"index": 8, "entry": entry(2, 3)},
+        },
+    }
+    return {name: certificate(name, **changes) for name, changes in members.items()}
 
 
 def sign(statement: dict[str, object]) -> bytes:
@@ -240,16 +240,10 @@ def sign(statement: dict[str, object]) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-NAMES = (
-    *("waiting", "irrecoverable", "by a destruction list", "scheduled", "not declared"),
-    *("partial", "field group"),
-)
-
-
 def files() -> dict[str, str]:
     """File name to content of all vectors."""
     public = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    signed = dict(zip(NAMES, map(sign, certificates()), strict=True))
+    signed = {name: sign(statement) for name, statement in certificates().items()}
     vectors = {
         "public_key": public.hex(),
         "files": [

@@ -29,6 +29,7 @@ from ledger.fault import Fault
 from ledger.fsck import Fsck
 from ledger.log import Log
 from ledger.note import VerifierKey
+from ledger.signer import SignerMemory
 from vault.audit.columns import check_columns
 from vault.audit.records import RecordsAudit
 from vault.audit.subjects import audit_subjects
@@ -51,16 +52,34 @@ class AuditReport:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def audit(core: Core, on_part: Callable[[str], None] | None = None) -> AuditReport:
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What ledger and anchors are held against.
+
+    Attributes:
+        memory: what was signed last, and the ledger's public key.
+        anchor_key: of the local anchor.
+    """
+
+    memory: SignerMemory
+    anchor_key: VerifierKey
+
+
+def audit(
+    core: Core,
+    on_part: Callable[[str], None] | None = None,
+    trusted: Trusted | None = None,
+) -> AuditReport:
     """Check everything in one snapshot.
 
     Args:
         core: of the open vault.
         on_part: told the name of each part before it is checked.
+        trusted: None takes it from the vault's signer, which a restored vault may lack.
     """
     report = AuditReport()
     with core.database.read() as connection:
-        for name, part in _parts(core, connection, report):
+        for name, part in _parts(core, connection, report, trusted):
             if on_part is not None:
                 on_part(name)
             report.faults += _guarded(core, name, part)
@@ -68,7 +87,7 @@ def audit(core: Core, on_part: Callable[[str], None] | None = None) -> AuditRepo
 
 
 def _parts(
-    core: Core, connection: Connection, report: AuditReport
+    core: Core, connection: Connection, report: AuditReport, trusted: Trusted | None
 ) -> Iterator[tuple[str, Callable[[], Iterator[Fault]]]]:
     yield "database", lambda: _database(connection)
     mistyped: list[Fault] = []
@@ -76,14 +95,14 @@ def _parts(
     if mistyped:
         # The other parts compute with what they read, and a text is no number to compute with.
         return
-    fsck = Fsck(Log(connection), core.signer.memory)
+    fsck = Fsck(Log(connection), (trusted or core.signer).memory)
     yield "ledger", fsck.run
     tree = TreeAudit(core, connection)
     records = RecordsAudit(core, connection, tree)
     yield "key tree", tree.run
     yield "records", records.run
     yield "subjects", lambda: audit_subjects(core, connection, tree)
-    yield "anchors", lambda: _anchors(core, connection)
+    yield "anchors", lambda: _anchors(core, connection, trusted)
     report.counts |= {
         "entries": fsck.version_entries + fsck.erasure_entries,
         "key nodes": tree.nodes_checked,
@@ -121,7 +140,11 @@ def _database(connection: Connection) -> Iterator[Fault]:
         )
 
 
-def _anchors(core: Core, connection: Connection) -> Iterator[Fault]:
-    anchor_key = VerifierKey(key_name(core.origin), bytes(core.keyring.anchor.verify_key))
+def _anchors(
+    core: Core, connection: Connection, trusted: Trusted | None
+) -> Iterator[Fault]:
+    if trusted is None:
+        anchor_key = VerifierKey(key_name(core.origin), bytes(core.keyring.anchor.verify_key))
+        trusted = Trusted(core.signer.memory, anchor_key)
     path = core.folder / core.config.local_anchor
-    yield from check_anchors(connection, core.signer.verifier, anchor_key, path)
+    yield from check_anchors(connection, trusted.memory.verifier, trusted.anchor_key, path)

@@ -1,4 +1,8 @@
-"""Audit of records: blobs against keys, commitments against the ledger, rows against their tags."""
+"""Audit of records: blobs against keys, commitments against the ledger, rows against their tags.
+
+A restore can find entries of records, or of versions, that no backup held. Their pointers stand in
+`vault_lost`: such a record may lack its row, or the content of single versions, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +131,7 @@ class RecordsAudit:
         newest = self._tree.states[tree_of(slot)].generation
         if birth is None or not 1 <= birth <= (newest if erased is None else erased) <= newest:
             yield Fault(where, f"version {number} lived in generations that there were not")
-        if (erased is None) != (record.erased_act is None):
+        if (erased is None) != (record.erased_act is None) and not self._is_lost(record):
             yield Fault(where, f"version {number} does not say rightly whether its key was erased")
 
     def _living(
@@ -139,12 +143,15 @@ class RecordsAudit:
         body: bytes | None,
         entries: list[Entry],
     ) -> Iterator[Fault]:
-        self.versions_checked += 1
         if not 1 <= number <= record.current:
             return  # Named where the versions are counted.
         if body is None:
-            yield Fault(where, f"LOST: version {number} is live but its blob is gone")
+            if number != record.current and self._is_lost(record):
+                yield from self._erased(where, number, slot, body)
+            else:
+                yield Fault(where, f"LOST: version {number} is live but its blob is gone")
             return
+        self.versions_checked += 1
         try:
             keys = derive_record_keys(self._tree.key(slot))
             payload = self._core.cipher.open(keys, bytes(record.pointer), number, body)
@@ -190,6 +197,24 @@ class RecordsAudit:
             except Damaged as error:
                 yield Fault(where, f"the reason of its hold: {error}")
 
+    def _is_lost(self, record: RecordRow) -> bool:
+        """Tell whether a restore lacked some of a record's versions."""
+        found = self._connection.exec_driver_sql(
+            "SELECT 1 FROM vault_lost WHERE pointer = ?", (record.pointer,)
+        )
+        return found.scalar() is not None
+
+    def _lost(self, entries: list[int]) -> Iterator[Fault]:
+        """Count the entries of records of which a restore found no row."""
+        for (pointer,) in self._connection.exec_driver_sql(
+            "SELECT pointer FROM vault_lost WHERE pointer NOT IN (SELECT pointer FROM vault_record)"
+        ):
+            known = bytes(pointer)
+            count = len(self._log.leaves_of(known)) + len(self._pending.get(known, []))
+            entries.append(count)
+            if not count:
+                yield Fault(f"record {format_pointer(known)}", "is called lost but was never there")
+
     def _entries_of_trees(self) -> int:
         """Return how many entries say that a generation of a key tree was destroyed."""
         leaves = self._log.leaves_of(self._core.tenant)
@@ -198,6 +223,9 @@ class RecordsAudit:
     def _totals(self, seen_entries: int) -> Iterator[Fault]:
         known = self._log.head().size + sum(len(entries) for entries in self._pending.values())
         known -= self._entries_of_trees()
+        lost: list[int] = []
+        yield from self._lost(lost)
+        known -= sum(lost)
         if seen_entries != known:
             yield Fault(
                 "records", f"the ledger has {known} entries, the vault's records {seen_entries}"

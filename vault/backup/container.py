@@ -6,6 +6,8 @@ SQLite reads it. Beside copies of tables of vault.db, under their own names, it 
     kluis_backup(format TEXT, kind TEXT, schema TEXT, origin TEXT, made_at INTEGER, base BLOB)
         one row: "datakluis-backup/1"; "data" or "keys"; the vault's schema; the ledger's origin line;
         Unix seconds; SHA-256 of the key backup that this one continues, or NULL
+    kluis_config(name TEXT, text TEXT)
+        in a data backup: texts that lie outside the database (vault/backup/data.py)
 
 A backup of kind "data" holds no key of any kind. A backup of kind "keys" holds sealed key nodes and
 wrapped epoch keys and says where the provider of their root keys is, but holds no root key. Whoever
@@ -18,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +36,10 @@ _CREATE = (
     f"CREATE TABLE {_HEADER} (format TEXT NOT NULL, kind TEXT NOT NULL, schema TEXT NOT NULL,"
     " origin TEXT NOT NULL, made_at INTEGER NOT NULL, base BLOB)"
 )
+_TEXTS = "kluis_config"
+
+# Called once the tables are copied, so that a text is never older than their snapshot.
+ReadTexts = Callable[[], Mapping[str, str]]
 
 
 class BackupKind(StrEnum):
@@ -68,12 +74,26 @@ class Header:
     base: bytes | None
 
 
-def write_backup(database: Path, out: Path, header: Header, tables: Sequence[Copied]) -> None:
+def write_backup(
+    database: Path,
+    out: Path,
+    header: Header,
+    tables: Sequence[Copied],
+    texts: ReadTexts | None = None,
+) -> None:
     """Copy tables of a vault's database, in one snapshot, into a new file of mode 0600.
+
+    Args:
+        database: of the vault.
+        out: the new file.
+        header: what it says about itself.
+        tables: in this order.
+        texts: to be kept by name beside the tables; None for none.
 
     Raises:
         ConfigurationError: the file exists or cannot be made.
         Busy: the database or the disk is not to be had.
+        Damaged: the database cannot be read.
     """
     partial = out.with_name(out.name + ".partial")
     if out.exists():
@@ -81,18 +101,26 @@ def write_backup(database: Path, out: Path, header: Header, tables: Sequence[Cop
     try:
         partial.unlink(missing_ok=True)
         partial.touch(mode=0o600)
-        _copy(database, partial, header, tables)
+        _copy(database, partial, header, tables, texts)
         partial.rename(out)
         flush_folder(out.parent)
     except OSError as error:
         raise ConfigurationError(f"{out} cannot be written: {error.strerror}") from None
     except sqlite3.OperationalError as error:
         raise Busy(f"{out} could not be written: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{database} is damaged: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _copy(database: Path, out: Path, header: Header, tables: Sequence[Copied]) -> None:
+def _copy(
+    database: Path,
+    out: Path,
+    header: Header,
+    tables: Sequence[Copied],
+    texts: ReadTexts | None,
+) -> None:
     with closing(sqlite3.connect(database, isolation_level=None, timeout=30)) as connection:
         connection.execute("ATTACH DATABASE ? AS backup", (str(out),))
         connection.execute("PRAGMA backup.synchronous = FULL")
@@ -108,6 +136,14 @@ def _copy(database: Path, out: Path, header: Header, tables: Sequence[Copied]) -
             connection.execute(
                 f"CREATE TABLE backup.{copied.table} AS"  # noqa: S608
                 f" SELECT {columns} FROM main.{copied.table}{where}"
+            )
+        if texts is not None:
+            connection.execute(
+                f"CREATE TABLE backup.{_TEXTS} (name TEXT NOT NULL, text TEXT NOT NULL)"
+            )
+            connection.executemany(
+                f"INSERT INTO backup.{_TEXTS} VALUES (?, ?)",  # noqa: S608
+                sorted(texts().items()),
             )
         connection.execute("COMMIT")
 
@@ -137,6 +173,14 @@ def open_backup(path: Path, kind: BackupKind) -> Iterator[tuple[sqlite3.Connecti
             yield connection, Header(kind, row[3], row[4], row[5])
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{path} is not a readable backup: {error}") from None
+
+
+def read_texts(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the texts of an opened data backup, by name."""
+    rows = connection.execute(f"SELECT name, text FROM {_TEXTS}").fetchall()  # noqa: S608
+    if not all(isinstance(value, str) for row in rows for value in row):
+        raise Damaged("a data backup holds a text that is none")
+    return dict(rows)
 
 
 def digest_of(path: Path) -> bytes:

@@ -14,9 +14,13 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import Connection
+
+from ledger.driver import run
 from vault.backup.container import (
     BackupKind,
     Copied,
@@ -27,6 +31,7 @@ from vault.backup.container import (
 )
 from vault.core import Core
 from vault.errors import Damaged, InvalidInput
+from vault.records import Action
 from vault.rootkeys.provider import TreeNumber
 
 TABLES = ("vault_tree", "vault_provider", "vault_generation", "vault_node")
@@ -49,7 +54,8 @@ def backup_keys(core: Core, out: Path, since: Path | None = None) -> None:
         since: an earlier key backup that this one is to continue; None for a full one.
 
     Raises:
-        InvalidInput: the earlier one is of another vault, or newer than this vault's keys.
+        InvalidInput: the earlier one is of another vault, or newer than this vault's keys, or the
+            vault was restored since.
         ConfigurationError: `out` exists or cannot be written.
     """
     where, base = "", None
@@ -60,6 +66,7 @@ def backup_keys(core: Core, out: Path, since: Path | None = None) -> None:
                 raise InvalidInput(f"{since} is a key backup of another vault")
             marks = tree_marks(connection)
         with core.database.read() as reading:
+            _require_not_restored(reading, since, header.made_at)
             for number, tree in core.trees.items():
                 if marks[number].sequence > tree.state(reading).sequence:
                     raise InvalidInput(
@@ -77,6 +84,15 @@ def backup_keys(core: Core, out: Path, since: Path | None = None) -> None:
     )
 
 
+def _require_not_restored(connection: Connection, since: Path, made_at: int) -> None:
+    """Refuse to continue a key backup after a restore: its sequences are of another history."""
+    (restored_at,) = run(
+        connection, "SELECT max(at) FROM vault_act WHERE action = ?", (Action.RESTORE,)
+    ).fetchone()
+    if restored_at is not None and restored_at >= made_at:
+        raise InvalidInput(f"the vault was restored after {since} was made: make a full key backup")
+
+
 def tree_marks(connection: sqlite3.Connection) -> dict[TreeNumber, TreeMark]:
     """Return how far the trees in an opened backup or database are."""
     rows = connection.execute("SELECT id, generation, sequence FROM vault_tree").fetchall()
@@ -91,7 +107,10 @@ def merge_chain(chain: Sequence[Path], out: Path) -> None:
 
     Raises:
         InvalidInput: a link is missing, or the order is another one.
+        Damaged: a link cannot be read.
     """
+    if not chain:
+        raise InvalidInput("name at least one key backup")
     first, *others = chain
     with open_backup(first, BackupKind.KEYS) as (_, header):
         if header.base is not None:
@@ -99,15 +118,17 @@ def merge_chain(chain: Sequence[Path], out: Path) -> None:
     shutil.copyfile(first, out)
     out.chmod(0o600)
     before = first
-    with sqlite3.connect(out, isolation_level=None) as merged:
-        merged.execute("CREATE UNIQUE INDEX node_place ON vault_node (level, number)")
-        for link in others:
-            with open_backup(link, BackupKind.KEYS) as (_, header):
-                if header.base != digest_of(before):
-                    raise InvalidInput(f"{link} does not continue {before}")
-            _apply(merged, link)
-            before = link
-    merged.close()
+    try:
+        with closing(sqlite3.connect(out, isolation_level=None)) as merged:
+            merged.execute("CREATE UNIQUE INDEX node_place ON vault_node (level, number)")
+            for link in others:
+                with open_backup(link, BackupKind.KEYS) as (_, header):
+                    if header.base != digest_of(before):
+                        raise InvalidInput(f"{link} does not continue {before}")
+                _apply(merged, link)
+                before = link
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{before} or what continues it is no readable backup: {error}") from None
 
 
 def _apply(merged: sqlite3.Connection, link: Path) -> None:

@@ -12,6 +12,7 @@ exists. Tested in tests/vault/test_rootkey_file.py.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -34,6 +35,8 @@ from vault.rootkeys.provider import (
 KEYS_FOLDER = Path("keys")
 _LABEL = "root key"
 _NONCE_BYTES = 12
+# The first schema knew one root key alone, root.key.
+_REFERENCE = re.compile(r"(root|permanent)-[1-9][0-9]{0,17}\.key|root\.key")
 _PREFIX = {TreeNumber.ORDINARY: "root", TreeNumber.PERMANENT: "permanent"}
 
 
@@ -92,7 +95,7 @@ class FileRootKeys:
 
     def destroy(self, reference: str) -> KeyReport:
         """Overwrite and remove the file; see `RootKeyProvider.destroy`."""
-        path = self._folder / reference
+        path = self._path(reference)
         if path.exists():
             # Only a courtesy to simple disks: many keep the old bytes elsewhere.
             with path.open("r+b") as file:
@@ -105,12 +108,18 @@ class FileRootKeys:
 
     def report(self, reference: str) -> KeyReport:
         """See `RootKeyProvider.report`."""
-        if (self._folder / reference).exists():
+        if self._path(reference).exists():
             return KeyReport(Presence.PRESENT, f"file {reference} is there")
         return KeyReport(Presence.GONE, f"file {reference} is not there")
 
     def _key(self, reference: str) -> bytes:
-        path = self._folder / reference
+        path = self._path(reference)
         if not path.exists():
             raise KeyGone(f"root key file {path} is gone")
         return read_key_file(path, _LABEL, self._passphrase)
+
+    def _path(self, reference: str) -> Path:
+        # It comes from the database, and what it names may be destroyed.
+        if not _REFERENCE.fullmatch(reference):
+            raise Damaged("a generation of the key tree names no root key file")
+        return self._folder / reference

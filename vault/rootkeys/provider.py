@@ -129,6 +129,8 @@ class RootKeyProvider(Protocol):
         ProviderUnreachable: it does not answer, in time or at all; nothing is known to be changed.
         ProviderDenied: it refuses this vault's role what was asked.
         ProviderFailed: it answers something that it should not.
+        ConfigurationError: a file that its options name, or its library, is missing.
+        Damaged: the reference is none of this provider's.
     """
 
     kind: ProviderKind
