@@ -71,14 +71,14 @@ def erase(
 
     Example: kluis erase fot2d5nazp4jwibdvshnxksywm --ground consent-withdrawn --dry-run
     """
+    if (pointer is None) == (subject is None) or (subject is not None and group is not None):
+        raise click.UsageError("name one record, with or without --group, or one --subject")
     request = _Request(Ground(ground), purpose, dry_run, as_json)
     with ctx.ensure_object(Context).open() as vault:
-        if pointer is not None and subject is None:
+        if pointer is not None:
             code = _erase_record(vault, pointer, group, request)
-        elif subject is not None and pointer is None and group is None:
+        elif subject is not None:
             code = _erase_person(vault, read_subject(subject), request)
-        else:
-            raise click.UsageError("name one record, with or without --group, or one --subject")
     ctx.exit(code)
 
 
@@ -178,18 +178,17 @@ def _show_person(person: PersonErasure, request: _Request) -> None:
         return
     table(
         "Dry run: nothing was changed" if request.dry_run else "Records of this person",
-        ("record", "outcome", "decision", "date", "sentence"),
+        ("record", "outcome", "decision", "date"),
         [
-            (
-                pointer,
-                outcome,
-                f"{decision.code}, {decision.article}",
-                decision.date.isoformat() if decision.date else "",
-                decision.sentence_nl,
-            )
+            (pointer, outcome, decision.code, decision.date.isoformat() if decision.date else "")
             for pointer, outcome, decision in rows
         ],
     )
+    # Below the table, in which they would not leave a pointer on one line.
+    for decision in dict.fromkeys(decision for _, _, decision in rows):
+        click.echo(f"{decision.code}, {decision.article}")
+        click.echo(f"  nl  {decision.sentence_nl}")
+        click.echo(f"  en  {decision.sentence_en}")
 
 
 def _person_outcome(decision: Decision, *, dry_run: bool) -> str:

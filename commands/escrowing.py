@@ -25,7 +25,10 @@ shares_argument = click.argument(
 
 @click.group()
 def escrow() -> None:
-    """Share out, rehearse and recover the key of records that are kept for ever."""
+    """Share out, rehearse and recover the key of records that are kept for ever.
+
+    Example: kluis escrow drill share-1-1.json share-1-3.json
+    """
 
 
 @escrow.command("make")
@@ -114,7 +117,7 @@ def escrow_recover(
         return
     click.echo(f"The permanent keys have a new root key at provider {provider}.")
     if report is None:
-        click.echo("The old keeper does not answer, so its root key is not known to be gone.")
+        click.echo("The old keeper does not say that its root key is gone; kluis shred asks again.")
     click.echo("Next: kluis escrow make DIR, and let the custodians destroy the old shares")
 
 
@@ -131,11 +134,9 @@ def escrow_attest(share: Path, output: str | None) -> None:
     from vault.escrow.attestation import attest
 
     (read,) = _read([share])
-    statement = attest(read, int(time.time())).format()
-    if output is None:
-        write_output(None, statement)
-    else:
-        write_output(output, statement)
+    if output is not None and Path(output).exists() and Path(output).samefile(share):
+        raise click.UsageError("the statement needs another file than the share, which is removed")
+    write_output(output, attest(read, int(time.time())).format())
     share.unlink()
 
 

@@ -32,7 +32,8 @@ options_option = click.option(
     metavar="NAME VALUE",
     nargs=2,
     multiple=True,
-    help="Of the provider; secrets are named by files, such as pin_file or token_file.",
+    help="Of the provider; secrets are named by files, such as pin_file or token_file, whose paths"
+    " are relative to the vault.",
 )
 
 
@@ -77,8 +78,14 @@ def shred(
 
     Example: kluis shred --no-copies-declared-by "J. de Boer"
     """
+    from vault.config import checked_actor
     from vault.shredding import PATIENCE_SECONDS
 
+    if declared_by is not None:
+        if only_status:
+            raise click.UsageError("--status only looks: it does not go with a declaration")
+        # Before anything is destroyed.
+        checked_actor(declared_by)
     with ctx.ensure_object(Context).open() as vault:
         if only_status:
             _show_status(vault.shred_status(), as_json=as_json)
@@ -147,7 +154,10 @@ def certificate(
 
 @click.group()
 def rootkey() -> None:
-    """Show where the root keys are kept, and move them elsewhere."""
+    """Show where the root keys are kept, and move them elsewhere.
+
+    Example: kluis rootkey show
+    """
 
 
 @rootkey.command("show")
@@ -229,6 +239,8 @@ def rootkey_move(
     with ctx.ensure_object(Context).open() as vault:
         report = vault.move_root_keys(place, tree, purpose=purpose, on_step=tell_steps())
         _show_report(report, 0, vault.shred_status(), as_json=as_json)
+    if not as_json and not report.gone and not report.waiting:
+        click.echo(f"The {tree.name.lower()} keys lie there already.")
 
 
 def tell_steps() -> OnStep:

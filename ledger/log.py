@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from ledger import merkle
 from ledger.checkpoint import Checkpoint
-from ledger.driver import run_many
+from ledger.driver import run, run_many
 from ledger.errors import LedgerError, Malformed, UnknownLeaf
 from ledger.merkle import ReadHash
 from ledger.note import Note, is_text_line
@@ -89,10 +89,12 @@ class Log:
 
     def leaves_of(self, pointer: bytes) -> list[int]:
         """Return the indices of the leaves that speak of a pointer, in order."""
-        rows = self.connection.exec_driver_sql(
-            "SELECT leaf FROM ledger_position WHERE pointer = ? ORDER BY leaf", (pointer,)
+        rows = run(
+            self.connection,
+            "SELECT leaf FROM ledger_position WHERE pointer = ? ORDER BY leaf",
+            (pointer,),
         )
-        return [row[0] for row in rows]
+        return [leaf for (leaf,) in rows.fetchall()]
 
     def _bundle_bytes(self, number: int) -> bytes:
         row = self.connection.exec_driver_sql(

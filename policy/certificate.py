@@ -45,6 +45,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -303,7 +304,8 @@ class ErasureEntry:
     entry: bytes
 
 
-@dataclass(frozen=True, slots=True)
+# No slots: the spelling is kept beside the fields.
+@dataclass(frozen=True)
 class Certificate:
     """What a certificate states. All times are UTC to the second.
 
@@ -358,6 +360,11 @@ class Certificate:
     backup_horizon: BackupHorizon | None
     erasure_entry: ErasureEntry
 
+    @cached_property
+    def spelling(self) -> bytes:
+        """The bytes of the member `certificate`, which never change."""
+        return spell(self, level=1)
+
     def check(self) -> None:
         """Check that the statement agrees with itself and claims no more than it shows.
 
@@ -403,7 +410,7 @@ class SignedCertificate:
         return b"".join(
             (
                 f'{{\n  "format": "{FORMAT}",\n  "certificate": '.encode(),
-                spell(self.certificate, level=1),
+                self.certificate.spelling,
                 f',\n  "signature": {{\n    "algorithm": "{ALGORITHM}",\n'.encode(),
                 f'    "value": "{self.signature.hex()}"\n  }}\n}}\n'.encode(),
             )
@@ -473,7 +480,7 @@ def status_of(irrecoverability: Irrecoverability, failures: tuple[str, ...]) -> 
 
 
 def _signed_bytes(certificate: Certificate) -> bytes:
-    return _DOMAIN + spell(certificate, level=1)
+    return _DOMAIN + certificate.spelling
 
 
 def _is_canonical(signature: bytes) -> bool:

@@ -29,8 +29,10 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
+from json.encoder import encode_basestring as _quoted
 
 from policy.errors import InvalidPolicy
 
@@ -55,27 +57,55 @@ def spell(value: object, level: int = 0) -> bytes:
         value: a dataclass, or what it may hold.
         level: how deep it stands; its first line is not indented.
     """
-    text = json.dumps(document_of(value), indent=2, ensure_ascii=False)
-    # A text holds no newline of its own.
-    return text.replace("\n", "\n" + "  " * level).encode()
+    return _spelt(value, "\n" + "  " * level).encode()
 
 
-def document_of(value: object) -> object:
-    """Return what the JSON writer takes."""
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dt.datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    if isinstance(value, tuple):
-        return [document_of(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {name.rstrip("_"): document_of(getattr(value, name)) for name in names}
-    return value
+def _spelt(value: object, line: str) -> str:
+    """Return a value's text.
+
+    Args:
+        value: to spell.
+        line: the newline and indentation of the line on which it begins.
+    """
+    kind: typing.Any = type(value)
+    return _speller(kind)(value, line)
+
+
+def _spelt_object(names: Sequence[tuple[str, str]], value: object, line: str) -> str:
+    inner = f"{line}  "
+    members = [f"{inner}{key}{_spelt(getattr(value, name), inner)}" for name, key in names]
+    return f"{{{','.join(members)}{line}}}"
+
+
+def _spelt_array(items: tuple[object, ...], line: str) -> str:
+    if not items:
+        return "[]"
+    inner = f"{line}  "
+    return f"[{','.join([inner + _spelt(item, inner) for item in items])}{line}]"
+
+
+# One for each type: a certificate has some fifty values, and there may be ten thousand of them.
+@functools.cache
+def _speller(kind: type) -> Callable[[typing.Any, str], str]:
+    if issubclass(kind, StrEnum):
+        return lambda value, _: _quoted(value.value)
+    if issubclass(kind, bytes):
+        return lambda value, _: f'"{value.hex()}"'
+    if issubclass(kind, dt.datetime):
+        return lambda value, _: f'"{value.isoformat().replace("+00:00", "Z")}"'
+    if issubclass(kind, dt.date):
+        return lambda value, _: f'"{value.isoformat()}"'
+    if issubclass(kind, tuple):
+        return _spelt_array
+    if dataclasses.is_dataclass(kind):
+        fields = dataclasses.fields(kind)
+        names = [(field.name, f'"{field.name.rstrip("_")}": ') for field in fields]
+        return functools.partial(_spelt_object, names)
+    if issubclass(kind, str):
+        return lambda value, _: _quoted(value)
+    if kind is int:
+        return lambda value, _: repr(value)
+    return lambda value, _: json.dumps(value)  # null, and what no file of this spelling holds
 
 
 def parse_json(data: bytes, what: str, limit: int) -> Mapping[str, object]:
@@ -113,59 +143,107 @@ def read(kind: typing.Any, value: object, what: str) -> typing.Any:
     Raises:
         InvalidPolicy: it spells none.
     """
+    try:
+        return _reader(kind)(value)
+    except _Misspelt as fault:
+        raise InvalidPolicy(f"{', '.join([what, *reversed(fault.path)])} {fault.reason}") from None
+
+
+class _Misspelt(Exception):
+    """A value spells nothing of its type.
+
+    Args:
+        reason: said of the value.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path: list[str] = []  # from the value outwards; made only when something is wrong
+
+
+# As for spelling: what a type calls for is worked out once.
+@functools.cache
+def _reader(kind: typing.Any) -> Callable[[object], object]:
     origin = typing.get_origin(kind)
     if origin is types.UnionType:
-        return None if value is None else read(_without_none(kind), value, what)
+        inner = _reader(_without_none(kind))
+        return lambda value: None if value is None else inner(value)
     if origin is tuple:
-        return _read_tuple(typing.get_args(kind)[0], value, what)
+        return functools.partial(_read_array, _reader(typing.get_args(kind)[0]))
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _read_object(kind, value, what)
-    if kind is int:
-        if type(value) is not int:
-            raise InvalidPolicy(f"{what} is not a whole number")
-        return value
-    if not isinstance(value, str):
-        raise InvalidPolicy(f"{what} is not a text")
-    return _read_text(kind, value, what)
+        hints = typing.get_type_hints(kind)
+        members = [(name, name.rstrip("_"), _reader(hint)) for name, hint in hints.items()]
+        return functools.partial(_read_object, kind, members, {key for _, key, _ in members})
+    return _read_int if kind is int else functools.partial(_read_text, _text_reader(kind))
 
 
-def _read_tuple(kind: object, value: object, what: str) -> tuple[object, ...]:
+def _read_array(read_item: Callable[[object], object], value: object) -> tuple[object, ...]:
     if not isinstance(value, list):
-        raise InvalidPolicy(f"{what} is not an array")
-    return tuple(read(kind, item, f"{what}, item {number}") for number, item in enumerate(value))
-
-
-def _read_object(kind: type, value: object, what: str) -> object:
-    hints = _fields(kind)
-    if not isinstance(value, dict) or value.keys() != {name.rstrip("_") for name in hints}:
-        raise InvalidPolicy(f"{what} is not an object with the members it should have")
-    members = {
-        name: read(hint, value[name.rstrip("_")], f"{what}, {name.rstrip('_')}")
-        for name, hint in hints.items()
-    }
-    return kind(**members)
-
-
-def _read_text(kind: typing.Any, text: str, what: str) -> object:
-    if kind is str:
-        if not _is_text(text):
-            raise InvalidPolicy(f"{what} is not one line of 1 to {MAX_TEXT} visible characters")
-        return text
+        raise _Misspelt("is not an array")
+    items = []
     try:
-        if kind is bytes:
-            return bytes.fromhex(text)
-        if kind is dt.datetime:
-            return dt.datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=dt.UTC)
-        if kind is dt.date:
-            return dt.date.fromisoformat(text)
-        return kind(text)
+        for item in value:
+            items.append(read_item(item))
+    except _Misspelt as fault:
+        fault.path.append(f"item {len(items)}")
+        raise
+    return tuple(items)
+
+
+def _read_object(
+    kind: type,
+    members: Sequence[tuple[str, str, Callable[[object], object]]],
+    keys: AbstractSet[str],
+    value: object,
+) -> object:
+    if not isinstance(value, dict) or value.keys() != keys:
+        raise _Misspelt("is not an object with the members it should have")
+    found = {}
+    key = ""
+    try:
+        for name, key, read_member in members:
+            found[name] = read_member(value[key])
+    except _Misspelt as fault:
+        fault.path.append(key)
+        raise
+    return kind(**found)
+
+
+def _read_int(value: object) -> int:
+    if type(value) is not int:
+        raise _Misspelt("is not a whole number")
+    return value
+
+
+def _read_text(convert: Callable[[str], object], value: object) -> object:
+    if not isinstance(value, str):
+        raise _Misspelt("is not a text")
+    try:
+        return convert(value)
     except ValueError:
-        raise InvalidPolicy(f"{what} is not one of the values that it can have") from None
+        raise _Misspelt("is not one of the values that it can have") from None
 
 
-@functools.cache
-def _fields(kind: type) -> dict[str, object]:
-    return typing.get_type_hints(kind)
+def _text_reader(kind: typing.Any) -> Callable[[str], object]:
+    readers: dict[object, Callable[[str], object]] = {
+        str: _read_line,
+        bytes: bytes.fromhex,
+        dt.datetime: _read_moment,
+        dt.date: dt.date.fromisoformat,
+    }
+    reader: Callable[[str], object] = readers.get(kind, kind)
+    return reader
+
+
+def _read_line(text: str) -> str:
+    if not _is_text(text):
+        raise _Misspelt(f"is not one line of 1 to {MAX_TEXT} visible characters")
+    return text
+
+
+def _read_moment(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=dt.UTC)
 
 
 def _without_none(kind: object) -> object:

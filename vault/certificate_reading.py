@@ -12,7 +12,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asn1crypto import x509
+from asn1crypto import cms
+from asn1crypto.algos import DigestAlgorithm
+from asn1crypto.core import Null
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.fields import MDPPerm
 from pyhanko.sign.validation import validate_pdf_signature
@@ -54,7 +56,7 @@ def read_pdf(data: bytes, trusted: Sequence[bytes]) -> PdfContent:
     except Exception:  # what a damaged PDF makes of its reader is not foreseen
         raise InvalidInput("the PDF cannot be read, or has not one file attached to it") from None
     try:
-        fault = _fault(reader, trusted)
+        fault = _fault(data, reader, trusted)
     except Exception:  # as above
         fault = "its signature cannot be read"
     return PdfContent(attachment, fault)
@@ -67,27 +69,47 @@ def _attachment(reader: PdfFileReader) -> bytes:
     return bytes(named[1]["/EF"]["/F"].data)
 
 
-def _fault(reader: PdfFileReader, trusted: Sequence[bytes]) -> str:
+def _fault(data: bytes, reader: PdfFileReader, trusted: Sequence[bytes]) -> str:
     signatures = reader.embedded_signatures
     if len(signatures) != 1:
         return f"it has {len(signatures)} signatures, not one"
     (signature,) = signatures
     if signature.signer_cert.dump() not in trusted:
         return "no organisation that the trust file names signed it"
+    if not _is_exact(data, signature):
+        return "its signature is not as this software writes it"
     return _validate(signature)
+
+
+def _is_exact(data: bytes, signature: EmbeddedPdfSignature) -> bool:
+    # A signature covers neither the zeros behind it nor these parts of the container around it.
+    _, start, end, _ = signature.byte_range
+    digits = data[start + 1 : end - 1]
+    container = cms.ContentInfo.load(bytes.fromhex(digits.decode()))
+    sha256 = DigestAlgorithm({"algorithm": "sha256", "parameters": Null()})
+    content = container["content"]
+    content["version"] = "v1"
+    content["digest_algorithms"] = [sha256]
+    (signer,) = content["signer_infos"]
+    signer["version"] = "v1"
+    signer["digest_algorithm"] = sha256
+    exact: bytes = container.dump(force=True).hex().encode().ljust(len(digits), b"0")
+    return digits in (exact, exact.upper())
 
 
 def _validate(signature: EmbeddedPdfSignature) -> str:
     # Whether the key was valid is asked for the day of signing: the pages outlive its certificate.
-    moment = signature.self_reported_timestamp
+    moment, certificate = signature.self_reported_timestamp, signature.signer_cert
+    if moment is None or not certificate.not_valid_before <= moment <= certificate.not_valid_after:
+        return "the organisation's key was not valid when it was signed"
     context = ValidationContext(
-        trust_roots=[x509.Certificate.load(signature.signer_cert.dump())],
+        trust_roots=[certificate],
         allow_fetching=False,
         moment=moment,
     )
     status = validate_pdf_signature(signature, context)
     if not status.bottom_line:
-        return "it was changed after it was signed, or signed when the key was not valid"
+        return "it was changed after it was signed"
     if status.coverage is not SignatureCoverageLevel.ENTIRE_FILE:
         return "something was added after it was signed"
     if signature.docmdp_level is not MDPPerm.NO_CHANGES:

@@ -14,14 +14,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from sqlalchemy import Connection
 
-from ledger.driver import run
+from ledger.driver import run, run_many
 from ledger.entry import CORE_GROUP, EntryKind, encode_certificate, parse_entry
 from ledger.log import Log, append_pending
 from ledger.pointer import format_pointer, parse_pointer
+from ledger.tiles import TILE_WIDTH
 from policy import certificate as certificates
 from policy.category import RetentionRule
 from policy.certificate import (
@@ -48,13 +49,19 @@ from vault.destroying import undestroyed
 from vault.errors import Damaged, NotFound
 from vault.escrow.attestation import attestations_needed, is_irrecoverable
 from vault.escrow.stored import escrows
-from vault.generations import Generation, GenerationState, load_generations
+from vault.generations import Generation, GenerationState, load_generations, load_provider
 from vault.records import load_record
+from vault.rootkeys.opening import provider_class
 from vault.rootkeys.provider import TreeNumber
 
 _BATCH = 1_000
+_BUNDLES = 256
 _SELECT = (
-    "SELECT e.id, e.record_id, r.pointer, r.current, e.field_group, e.tree, e.born, e.erased, a.at,"
+    "SELECT e.id, e.record_id, r.pointer,"
+    # Of a field group, the last version that had it, as its erasure entry says.
+    " CASE e.field_group WHEN 0 THEN r.current ELSE (SELECT max(number) FROM vault_part"
+    " WHERE record_id = e.record_id AND field_group = e.field_group) END,"
+    " e.field_group, e.tree, e.born, e.erased, a.at,"
     " a.actor, e.ground, e.code, e.article, e.rule_version, e.retention, e.archiefactiedatum,"
     " e.approvers, c.number, c.status, c.irrecoverability"
     " FROM vault_erasure e JOIN vault_record r ON r.id = e.record_id"
@@ -176,42 +183,45 @@ def newest_certificate(core: Core, pointer_text: str, group: str | None) -> byte
 def _issue(core: Core, batch: Sequence[_Erasure]) -> list[SignedCertificate]:
     with core.database.read() as connection:
         writer = _Writer(core, connection)
-        left = undestroyed(
-            core, connection, [one.record_id for one in batch if one.field_group == CORE_GROUP]
-        )
+        left = undestroyed(core, connection, [(one.record_id, one.field_group) for one in batch])
         news = [
             (erasure, statement)
             for erasure in batch
-            for statement in [writer.statement(erasure, left.get(erasure.record_id))]
+            for statement in [
+                writer.statement(erasure, left.get((erasure.record_id, erasure.field_group)))
+            ]
             if (statement.status, statement.irrecoverability)
             != (erasure.status, erasure.irrecoverability)
         ]
     signed = [statement.sign(core.keyring.organisation.sign) for _, statement in news]
     with core.database.write() as connection:
-        for (erasure, _), one in zip(news, signed, strict=True):
-            _store(core, connection, erasure, one)
+        _store(core, connection, [erasure for erasure, _ in news], signed)
     return signed
 
 
 def _store(
-    core: Core, connection: Connection, erasure: _Erasure, signed: SignedCertificate
+    core: Core,
+    connection: Connection,
+    erasures: Sequence[_Erasure],
+    signed: Sequence[SignedCertificate],
 ) -> None:
-    number = (erasure.number or 0) + 1
-    run(
+    now = core.clock.now()
+    rows: list[tuple[object, ...]] = []
+    entries = []
+    for erasure, one in zip(erasures, signed, strict=True):
+        number = (erasure.number or 0) + 1
+        status, irrecoverability = one.certificate.status, one.certificate.irrecoverability
+        rows.append((erasure.id, number, status, irrecoverability, one.format(), now))
+        entries.append(
+            encode_certificate(bytes(erasure.pointer), number, one.digest(), erasure.field_group)
+        )
+    run_many(
         connection,
         "INSERT INTO vault_certificate (erasure_id, number, status, irrecoverability, document,"
         " issued_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            erasure.id,
-            number,
-            signed.certificate.status,
-            signed.certificate.irrecoverability,
-            signed.format(),
-            core.clock.now(),
-        ),
+        rows,
     )
-    entry = encode_certificate(bytes(erasure.pointer), number, signed.digest(), erasure.field_group)
-    append_pending(connection, [entry])
+    append_pending(connection, entries)
 
 
 class _Writer:
@@ -226,6 +236,8 @@ class _Writer:
         self._core = core
         self._connection = connection
         self._log = Log(connection)
+        # Entries that were integrated together lie in at most 256 bundles, in no order.
+        self._bundle = lru_cache(_BUNDLES)(self._log.bundle)
         self._now = core.clock.now()
 
     @cached_property
@@ -279,7 +291,7 @@ class _Writer:
         )
 
     def _generation(self, one: Generation) -> certificates.Generation:
-        provider = self._core.providers.get(self._connection, one.provider_id)
+        kind, _ = load_provider(self._connection, one.provider_id)
         presence = {
             GenerationState.GONE: certificates.Presence.GONE,
             GenerationState.SCHEDULED: certificates.Presence.SCHEDULED,
@@ -288,11 +300,11 @@ class _Writer:
             certificates.Presence.GONE: one.destroyed_at,
             certificates.Presence.SCHEDULED: one.gone_at,
         }.get(presence)
-        assurance = provider.assurance
+        assurance = provider_class(kind).assurance
         return certificates.Generation(
             tree=list(certificates.Tree)[one.tree],
             number=one.number,
-            provider=certificates.Provider(provider.kind),
+            provider=certificates.Provider(kind),
             reference=one.reference,
             assurance=Assurance(
                 certificates.AssuranceClass(assurance.name),
@@ -330,8 +342,8 @@ class _Writer:
     def _exclusions(self, erasure: _Erasure) -> Iterator[str]:
         (disclosed,) = run(
             self._connection,
-            "SELECT count(*) FROM vault_disclosure WHERE record_id = ?",
-            (erasure.record_id,),
+            "SELECT count(*) FROM vault_disclosure WHERE record_id = ? AND ? IN (0, field_group)",
+            (erasure.record_id, erasure.field_group),
         ).fetchone()
         if disclosed:
             yield (
@@ -351,7 +363,8 @@ class _Writer:
 
     def _entry(self, erasure: _Erasure) -> ErasureEntry:
         for leaf in reversed(self._log.leaves_of(bytes(erasure.pointer))):
-            data = self._log.entry(leaf)
+            number, place = divmod(leaf, TILE_WIDTH)
+            (data,) = self._bundle(number)[place : place + 1] or [b""]
             entry = parse_entry(data)
             if entry.kind is EntryKind.ERASURE and entry.group == erasure.field_group:
                 return ErasureEntry(leaf, data)

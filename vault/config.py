@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policy import InvalidPolicy, RecordCategory, parse_categories
+from policy.spelling import read
 from vault.errors import ConfigurationError, InvalidInput, PurposeRefused
 
 FILE_NAME = "datakluis.toml"
@@ -91,10 +92,17 @@ def checked_actor(actor: str) -> str:
     """Return an actor's name.
 
     Raises:
-        InvalidInput: empty, too long, or with control characters.
+        InvalidInput: empty, too long, or not a text that a certificate can carry.
     """
-    if not actor.isprintable() or not 1 <= len(actor.encode()) <= MAX_ACTOR_BYTES:
-        raise InvalidInput(f"an actor is 1 to {MAX_ACTOR_BYTES} bytes of printable text")
+    try:
+        read(str, actor, "an actor")
+        fits = actor.isprintable() and 1 <= len(actor.encode()) <= MAX_ACTOR_BYTES
+    except (InvalidPolicy, UnicodeEncodeError):
+        fits = False
+    if not fits:
+        raise InvalidInput(
+            f"an actor is 1 to {MAX_ACTOR_BYTES} bytes of printable text, without a space at an end"
+        )
     return actor
 
 

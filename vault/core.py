@@ -139,9 +139,13 @@ class Core:
                 raise Damaged("the origin of the ledger in the database cannot name its key")
         except (LedgerError, TypeError, ValueError, OverflowError) as error:
             # Changed bytes can make any number or text, also one that nothing here expects.
+            self.lease.end()
             raise Damaged(
                 f"{database.path} is damaged: its tree or its ledger cannot be read"
             ) from error
+        except BaseException:
+            self.lease.end()
+            raise
         self.tenant = state.tenant
         self.cipher = Cipher(state.tenant)
         self.committer = Committer(self.origin)

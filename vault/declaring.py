@@ -11,8 +11,9 @@ from ledger.driver import run
 from vault.certifying import certify
 from vault.config import checked_actor
 from vault.core import Caller, Core
-from vault.generations import GenerationState, load_generations
+from vault.generations import GenerationState, load_generations, load_provider
 from vault.records import Action
+from vault.rootkeys.opening import provider_class
 from vault.rootkeys.provider import AssuranceClass, TreeNumber
 
 
@@ -34,10 +35,10 @@ def declare(core: Core, name: str, caller: Caller) -> int:
         connection = change.connection
         for tree in TreeNumber:
             for generation in load_generations(connection, tree):
-                provider = core.providers.get(connection, generation.provider_id)
+                kind, _ = load_provider(connection, generation.provider_id)
                 if (
                     generation.state is GenerationState.GONE
-                    and provider.assurance.name is AssuranceClass.DECLARED
+                    and provider_class(kind).assurance.name is AssuranceClass.DECLARED
                 ):
                     stored = run(
                         connection,

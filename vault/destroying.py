@@ -1,9 +1,10 @@
-"""Destroying records inside a change, and reading the destruction back (ER1, ER2).
+"""Destroying records and field groups inside a change, and reading that back (ER1, ER2, ER5).
 
 What goes: the keys of all versions and field groups, their bodies, holds, everything in the row but
-the tombstone, the subject's row with its last record, the name of the import run. What stays of an
-erasure is what its certificate will say: ground, decision, category, retention rule and
-archiefactiedatum; no content and no subject. Tested in tests/vault/test_sdk_erasing.py.
+the tombstone, the subject's row with its last record, the name of the import run. Of a field group
+only its own keys and bodies go. What stays of an erasure is what its certificate will say: ground,
+decision, category, retention rule and archiefactiedatum; no content and no subject. Tested in
+tests/vault/test_sdk_erasing.py and tests/vault/test_field_groups.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vault import keynode
 from vault.core import Change, Core
 from vault.errors import Incomplete
 from vault.keynode import SlotState
-from vault.keytree import KeyTree, tree_of
+from vault.keytree import KeyTree, TreeState, tree_of
 from vault.records import RecordRow
 from vault.rootkeys.provider import TreeNumber
 
@@ -47,36 +48,52 @@ class KeySlot:
 
     Attributes:
         what: names it to people, such as "version 2" or "version 2, contact".
+        version: from 1.
         slot: of its tree.
         birth: the generation in which it was made.
         has_body: whether what it seals is still stored.
     """
 
     what: str
+    version: int
     slot: int
     birth: int
     has_body: bool
 
 
-def key_slots(connection: Connection, record_id: int) -> list[KeySlot]:
-    """Return all keys of a record: of its versions, then of their field groups."""
+def key_slots(connection: Connection, record_id: int, group: int = CORE_GROUP) -> list[KeySlot]:
+    """Return all keys of a record: of its versions, then of their field groups.
+
+    Args:
+        connection: with a snapshot.
+        record_id: of the record.
+        group: only of this field group; 0 for the whole record.
+    """
+    if group != CORE_GROUP:
+        return _part_slots(connection, " AND field_group = ?", (record_id, group))
     versions = run(
         connection,
         "SELECT number, slot, birth_generation, body IS NOT NULL FROM vault_version"
         " WHERE record_id = ? ORDER BY number",
         (record_id,),
     ).fetchall()
+    return [
+        KeySlot(f"version {number}", number, slot, birth, bool(has_body))
+        for number, slot, birth, has_body in versions
+    ] + _part_slots(connection, "", (record_id,))
+
+
+def _part_slots(
+    connection: Connection, condition: str, parameters: tuple[int, ...]
+) -> list[KeySlot]:
     parts = run(
         connection,
-        "SELECT number, name, slot, birth_generation, body IS NOT NULL FROM vault_part"
-        " WHERE record_id = ? ORDER BY number, field_group",
-        (record_id,),
+        "SELECT number, name, slot, birth_generation, body IS NOT NULL FROM vault_part"  # noqa: S608
+        f" WHERE record_id = ?{condition} ORDER BY number, field_group",
+        parameters,
     ).fetchall()
     return [
-        KeySlot(f"version {number}", slot, birth, bool(has_body))
-        for number, slot, birth, has_body in versions
-    ] + [
-        KeySlot(f"version {number}, {name}", slot, birth, bool(has_body))
+        KeySlot(f"version {number}, {name}", number, slot, birth, bool(has_body))
         for number, name, slot, birth, has_body in parts
     ]
 
@@ -89,15 +106,7 @@ def destroy(change: Change, target: Target, act_id: int) -> int:
     """
     connection, record = change.connection, target.record
     keys = key_slots(connection, record.id)
-    # Field groups that went before have no key left.
-    living = [key.slot for key in keys if key.has_body]
-    tree = tree_of(living[0])
-    edit = change.edit_of(tree)
-    if tree is TreeNumber.PERMANENT:
-        edit.erase_permanent(living)
-    else:
-        edit.erase(living)
-    generation = edit.state.generation
+    tree, generation = _erase_keys(change, keys)
     for table in ("vault_version", "vault_part"):
         run(
             connection,
@@ -114,11 +123,52 @@ def destroy(change: Change, target: Target, act_id: int) -> int:
     return record.current
 
 
+def destroy_group(change: Change, target: Target, group: int, act_id: int) -> int:
+    """Destroy one field group of a living record, in all versions; return how many had it.
+
+    The group has a key left. No duty keeps it, so it goes from the permanent tree without a broken
+    glass, and its erasure names no retention rule.
+    """
+    connection, record = change.connection, target.record
+    keys = key_slots(connection, record.id, group)
+    tree, generation = _erase_keys(change, keys)
+    run(
+        connection,
+        "UPDATE vault_part SET body = NULL, erased_generation = ?"
+        " WHERE record_id = ? AND field_group = ? AND body IS NOT NULL",
+        (generation, record.id, group),
+    )
+    born = min(key.birth for key in keys)
+    _record_erasure(connection, target, act_id, tree, born, generation, group)
+    last = max(key.version for key in keys)
+    append_pending(connection, [encode_erasure(bytes(record.pointer), last, group)])
+    return len(keys)
+
+
+def _erase_keys(change: Change, keys: Sequence[KeySlot]) -> tuple[TreeNumber, int]:
+    """Zero the slots of keys, and return their tree and the generation in which that was done."""
+    # Field groups that went before have no key left.
+    living = [key.slot for key in keys if key.has_body]
+    tree = tree_of(living[0])
+    edit = change.edit_of(tree)
+    if tree is TreeNumber.PERMANENT:
+        edit.erase_permanent(living)
+    else:
+        edit.erase(living)
+    return tree, edit.state.generation
+
+
 def _record_erasure(
-    connection: Connection, target: Target, act_id: int, tree: TreeNumber, born: int, erased: int
+    connection: Connection,
+    target: Target,
+    act_id: int,
+    tree: TreeNumber,
+    born: int,
+    erased: int,
+    group: int = CORE_GROUP,
 ) -> None:
     record, decision = target.record, target.decision
-    rule, brondatum = record.duty()
+    rule, brondatum = record.duty() if group == CORE_GROUP else (None, None)
     date = None if rule is None else archiefactiedatum(brondatum, rule.result)
     run(
         connection,
@@ -127,7 +177,7 @@ def _record_erasure(
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
-            CORE_GROUP,
+            group,
             tree,
             born,
             erased,
@@ -137,7 +187,7 @@ def _record_erasure(
             decision.article,
             decision.rule_version,
             record.category,
-            record.retention,
+            record.retention if group == CORE_GROUP else None,
             None if date is None else date.isoformat(),
         ),
     )
@@ -174,29 +224,29 @@ def _forget_import(change: Change, slot: int) -> None:
         change.edit.erase([slot])
 
 
-def undestroyed(core: Core, connection: Connection, record_ids: Iterable[int]) -> dict[int, str]:
+def undestroyed(
+    core: Core, connection: Connection, erased: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], str]:
     """Read destructions back from the stored bytes and return what is left, by record.
 
     Args:
         core: of the open vault.
         connection: with a snapshot.
-        record_ids: of records that were erased.
+        erased: record ids, each with the field group that was erased, 0 for the whole record.
 
     Returns:
-        For each record of which something is left, what that is.
+        For each of them of which something is left, what that is.
     """
-    # Trees of their own, that have cached nothing.
-    trees = {
-        number: KeyTree(number, core.providers, newest=core.newest_generation)
-        for number in TreeNumber
-    }
-    states = {number: tree.state(connection) for number, tree in trees.items()}
-    left: dict[int, str] = {}
-    for record_id in record_ids:
+    trees: dict[TreeNumber, tuple[KeyTree, TreeState]] = {}
+    left: dict[tuple[int, int], str] = {}
+    for record_id, group in erased:
         remaining = []
-        for key in key_slots(connection, record_id):
-            tree = trees[tree_of(key.slot)]
-            leaf = tree.node(connection, states[tree.number], (0, key.slot >> 8))
+        for key in key_slots(connection, record_id, group):
+            number = tree_of(key.slot)
+            if number not in trees:
+                trees[number] = _empty_tree(core, connection, number)
+            tree, state = trees[number]
+            leaf = tree.node(connection, state, (0, key.slot >> 8))
             position = key.slot & 255
             zeroed = keynode.key_at(leaf, position) == bytes(keynode.KEY_BYTES)
             if keynode.state_at(leaf, position) is not SlotState.ERASED or not zeroed:
@@ -204,16 +254,36 @@ def undestroyed(core: Core, connection: Connection, record_ids: Iterable[int]) -
             if key.has_body:
                 remaining.append(f"body of {key.what}")
         if remaining:
-            left[record_id] = "; ".join(remaining)
+            left[record_id, group] = "; ".join(remaining)
     return left
 
 
-def confirm(core: Core, records: Sequence[RecordRow]) -> None:
-    """Raise Incomplete where a destruction cannot be read back (ER2)."""
+def _empty_tree(
+    core: Core, connection: Connection, number: TreeNumber
+) -> tuple[KeyTree, TreeState]:
+    """Return a tree that has no node in memory, so that each is read from the stored bytes."""
+    known = core.trees[number]
+    state = known.state(connection)
+    tree = KeyTree(number, core.providers)
+    tree.state(connection)
+    # The epoch key alone comes from memory: its keeper may take a hundred times as long as the rest.
+    tree.lend(state.generation, known.epoch_key(connection, state))
+    return tree, state
+
+
+def confirm(core: Core, records: Sequence[RecordRow], group: int = CORE_GROUP) -> None:
+    """Raise Incomplete where a destruction cannot be read back (ER2).
+
+    Args:
+        core: of the open vault.
+        records: that were erased, wholly or in one field group.
+        group: that field group; 0 for the whole record.
+    """
     with core.database.read() as connection:
-        left = undestroyed(core, connection, [record.id for record in records])
+        left = undestroyed(core, connection, [(record.id, group) for record in records])
     for record in records:
-        if record.id in left:
+        remaining = left.get((record.id, group))
+        if remaining is not None:
             raise Incomplete(
-                f"record {record.name}: {left[record.id]} was not destroyed; run 'kluis audit'"
+                f"record {record.name}: {remaining} was not destroyed; run 'kluis audit'"
             )

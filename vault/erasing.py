@@ -36,7 +36,7 @@ class Erasure:
     Attributes:
         pointer: as text.
         decision: why it was allowed.
-        versions: how many versions went.
+        versions: how many versions went; of a field group, how many had it.
         erased_at: Unix seconds, UTC.
         generation: of the root key under which the keys were destroyed.
         files_clean: whether the database's files hold no former copy any more; False while a

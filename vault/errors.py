@@ -37,14 +37,22 @@ class Erased(VaultError):
         leaf: index of the erasure entry in the ledger, or None while it is pending.
         erased_at: Unix seconds, UTC.
         decision: the answer to a request to erase it again (D2), or None for any other request.
+        group: name of the field group that was erased by itself; None for the whole record.
     """
 
     def __init__(
-        self, pointer: str, leaf: int | None, erased_at: int, decision: Decision | None = None
+        self,
+        pointer: str,
+        leaf: int | None,
+        erased_at: int,
+        decision: Decision | None = None,
+        group: str | None = None,
     ) -> None:
         where = "pending in the ledger" if leaf is None else f"entry {leaf} of the ledger"
-        super().__init__(f"record {pointer} was erased: {where}")
+        what = f"record {pointer}" if group is None else f"field group {group} of record {pointer}"
+        super().__init__(f"{what} was erased: {where}")
         self.pointer = pointer
+        self.group = group
         self.leaf = leaf
         self.erased_at = erased_at
         self.decision = decision

@@ -20,17 +20,32 @@ from pathlib import Path
 
 from ledger.driver import run
 from ledger.entry import CORE_GROUP
+from ledger.files import flush_folder
 from ledger.pointer import parse_pointer
-from policy import DecisionCode, Ground
+from policy import DecisionCode, Ground, InvalidPolicy
+from policy.spelling import read
 from vault.certifying import certify
 from vault.core import Caller, Core
 from vault.destroying import Target, confirm, destroy
 from vault.erasing import Erasure, decide_record
-from vault.errors import Damaged, InvalidInput, ProviderUnreachable, Refused
-from vault.escrow.attestation import Attestation
+from vault.errors import (
+    ConfigurationError,
+    Damaged,
+    ProviderDenied,
+    ProviderFailed,
+    ProviderUnreachable,
+    Refused,
+)
+from vault.escrow.attestation import Attestation, attested_numbers
 from vault.escrow.errors import EscrowRefused, OtherEscrow
+from vault.escrow.members import fold_name
 from vault.escrow.shares import Escrow, Share, combine, make_shares
-from vault.escrow.stored import insert_attestation, insert_escrow, load_escrow
+from vault.escrow.stored import (
+    delete_escrow,
+    insert_attestation,
+    insert_escrow,
+    load_escrow,
+)
 from vault.keytree import KeyTree, root_of, tree_of
 from vault.reading import erased_error
 from vault.records import Action, current_slot, load_record
@@ -72,7 +87,9 @@ def make_escrow(
 
     Raises:
         EscrowRefused: such an escrow would not protect.
-        ConfigurationError: a share file is there already, or the library is not installed.
+        ConfigurationError: a share file is there already, the folder cannot be made, or the
+            library is not installed.
+        KeyGone, ProviderUnreachable: the key cannot be had at its keeper.
     """
     tree = core.trees[TreeNumber.PERMANENT]
     with core.database.read() as connection:
@@ -82,19 +99,49 @@ def make_escrow(
     escrow, shares = make_shares(
         epoch_key, state.tenant, state.generation, custodians, threshold, created_at=at
     )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be made: {error.strerror}") from None
     paths = [folder / f"share-{state.generation}-{share.number}.json" for share in shares]
     for path in paths:
         if path.exists():
-            raise InvalidInput(f"{path} exists already: choose another folder")
+            raise ConfigurationError(f"{path} exists already: choose another folder")
     # Known to the vault before a share exists: one that nobody knows of could not be attested.
     with core.change() as change:
         if tree.state(change.connection).generation != state.generation:
             raise EscrowRefused("the permanent tree moved to a new generation meanwhile: try again")
         insert_escrow(change.connection, escrow, change.act(caller, Action.ESCROW, at))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path, share in zip(paths, shares, strict=True):
-        share.write(path)
+    try:
+        _write(shares, paths)
+    except (OSError, ConfigurationError):
+        # No share is left, so nobody could ever attest one.
+        with core.change() as change:
+            delete_escrow(change.connection, escrow.escrow_id)
+        raise
     return paths
+
+
+def _write(shares: Sequence[Share], paths: Sequence[Path]) -> None:
+    """Write all shares, or none."""
+    begun: list[Path] = []
+    try:
+        for path, share in zip(paths, shares, strict=True):
+            begun.append(path)
+            share.write(path)
+        flush_folder(paths[0].parent)
+    except ConfigurationError:
+        # The last one is another's, made since it was looked for.
+        _remove(begun[:-1])
+        raise
+    except OSError:
+        _remove(begun)
+        raise
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def drill(core: Core, shares: Sequence[Share], caller: Caller) -> int:
@@ -144,8 +191,10 @@ def recover(
         tree.node(change.connection, tree.state(change.connection), root_of(TreeNumber.PERMANENT))
         change.act(caller, Action.ESCROW, core.clock.now())
     try:
-        return move(core, TreeNumber.PERMANENT, place, caller, on_step=on_step)
-    except ProviderUnreachable:
+        # Anew, since the lost one may have lain at that very provider.
+        return move(core, TreeNumber.PERMANENT, place, caller, anew=True, on_step=on_step)
+    except (ConfigurationError, ProviderDenied, ProviderFailed, ProviderUnreachable):
+        # Of the old keeper, where the tree has left it: it is lost, or its credentials are.
         with core.database.read() as connection:
             if tree.state(connection).generation == shares[0].generation:
                 raise
@@ -157,13 +206,15 @@ def accept_attestation(core: Core, attestation: Attestation, caller: Caller) -> 
 
     Raises:
         OtherEscrow: this vault made no such escrow.
-        AttestationRefused: it is not signed by that custodian.
+        AttestationRefused: it does not count: not signed by that custodian, dated before the
+            share was made, or with other numbers than the escrow.
     """
     with core.change() as change:
         escrow = load_escrow(change.connection, attestation.escrow_id)
         if escrow is None:
             raise OtherEscrow("this vault made no escrow of that name")
-        attestation.verify(escrow.custodians[attestation.number - 1].public_key)
+        # All that a certificate will ask of it: what is stored must count.
+        attested_numbers(escrow, [attestation])
         insert_attestation(change.connection, attestation)
         change.act(caller, Action.ESCROW, core.clock.now())
     certify(core, caller)
@@ -190,12 +241,11 @@ def break_glass(
 
     Raises:
         Refused: the decision table does not lead to D2b or D5, or the record is not kept for ever.
-        EscrowRefused: there are not two different approvers.
+        EscrowRefused: there are not two different approvers, or one cannot be named so.
         TooFewShares, OtherEscrow, DuplicateShare, DamagedShare: the custodians do not agree.
         Incomplete: the destruction could not be confirmed (ER2).
     """
-    if len({one.name.strip().casefold() for one in approvals}) < _MIN_APPROVERS:
-        raise EscrowRefused("it takes two different persons to decide that the glass be broken")
+    _require_two(approvals)
     _combined(core, shares)
     pointer = parse_pointer(pointer_text)
     erased_at = core.clock.now()
@@ -222,8 +272,23 @@ def break_glass(
     return Erasure(record.name, decision, versions, erased_at, generation, files_clean)
 
 
+def _require_two(approvals: Sequence[Approval]) -> None:
+    try:
+        for one in approvals:
+            # As the certificate will read them: one that it cannot hold would never be issued.
+            read(str, one.name, "the name of an approver")
+            read(str, one.role, "the role of an approver")
+    except InvalidPolicy as error:
+        raise EscrowRefused(str(error)) from None
+    persons = {fold_name(" ".join(one.name.split())) for one in approvals}
+    if len(persons) < max(_MIN_APPROVERS, len(approvals)):
+        raise EscrowRefused(
+            "it takes two different persons to decide that the glass be broken, each named once"
+        )
+
+
 def _combined(core: Core, shares: Sequence[Share]) -> bytes:
-    """Return the epoch key that shares bring back, checked against the escrow of the present tree."""
+    """Return the epoch key that shares bring back, checked against the present tree's escrow."""
     epoch_key = combine(shares)
     with core.database.read() as connection:
         escrow = load_escrow(connection, shares[0].escrow_id)

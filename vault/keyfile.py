@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -37,6 +38,8 @@ _MAX_FILE_BYTES = 4_096
 _MEMORY_RANGE = range(8 * _LANES, 1_048_577)
 _ITERATION_RANGE = range(1, 17)
 _LANE_RANGE = range(1, 17)
+# OpenSSL shares its lanes among all threads: two runs at once wait for each other, or fail.
+_one_at_a_time = threading.Lock()
 
 
 def write_key_file(path: Path, label: str, secret: bytes, passphrase: str) -> None:
@@ -158,7 +161,8 @@ def _derive(passphrase: bytes, salt: bytes, memory: int, iterations: int, lanes:
     kdf = Argon2id(
         salt=salt, length=SECRET_BYTES, iterations=iterations, lanes=lanes, memory_cost=memory
     )
-    return kdf.derive(passphrase)
+    with _one_at_a_time:
+        return kdf.derive(passphrase)
 
 
 def _associated(label: str) -> bytes:

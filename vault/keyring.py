@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -45,9 +46,9 @@ class Keyring:
         self._folder = folder
         self._passphrase = passphrase
 
-    def rehearse(self, backup: Path) -> dict[int, dict[str, int]]:
+    def rehearse(self, backup: Path, trees: Sequence[int]) -> dict[int, dict[str, int]]:
         """Open a key backup in a fresh process with what this keyring opens; see there."""
-        return rehearse(backup, self._folder, self._passphrase)
+        return rehearse(backup, self._folder, self._passphrase, trees)
 
     def __repr__(self) -> str:
         return f"Keyring({str(self._folder)!r})"
@@ -72,6 +73,10 @@ class Keyring:
     def providers(self) -> Providers:
         """The providers of the root keys."""
         return Providers(Surroundings(self._folder, self._passphrase))
+
+    def make_organisation(self, name: str, now: dt.datetime) -> None:
+        """Make the key that signs certificates, for a vault that was made without one."""
+        organisation.create(self._folder, self._passphrase, name, now)
 
     @cached_property
     def organisation(self) -> OrganisationKey:

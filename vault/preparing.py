@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from policy import InvalidPolicy, RecordCategory, Waardering, archiefactiedatum,
 from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, RecordKeys, derive_record_keys
 from vault.core import Core
 from vault.errors import InvalidInput
+from vault.groups import NewPart, make_parts
 from vault.rootkeys.provider import TreeNumber
 from vault.subjects import encode_subject
 
@@ -34,12 +35,20 @@ class NewRecord:
         subject: whom it is about: any text of 1 to 256 bytes in UTF-8.
         brondatum: the day on which its retention term starts, or None while that is unknown.
         record_date: the day on which it was made or received; None means today (ST2).
+        groups: its optional field groups by name, each at most 8 MiB; None for none (ER5).
     """
 
     payload: bytes = field(repr=False)
     subject: str = field(repr=False)
     brondatum: dt.date | None = None
     record_date: dt.date | None = None
+    groups: Mapping[str, bytes] | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it holds, with its field groups."""
+        size = len(self.payload)
+        return size + sum(map(len, self.groups.values())) if self.groups else size
 
 
 class PreparedRecord(NamedTuple):
@@ -56,6 +65,7 @@ class PreparedRecord(NamedTuple):
     record_date: str
     brondatum: str | None
     tree: TreeNumber
+    parts: tuple[NewPart, ...] = ()
 
     def __repr__(self) -> str:
         return "PreparedRecord(…)"
@@ -78,7 +88,7 @@ class Preparer:
         """Return the prepared records of a batch.
 
         Raises:
-            InvalidInput: a payload or subject is out of bounds.
+            InvalidInput: a payload or subject is out of bounds, or the category lacks a group.
             ListNotCarried: a record's date calls for a selection list that is not carried.
         """
         # One read of the operating system's randomness for the batch; it is used up here.
@@ -102,6 +112,9 @@ class Preparer:
         keys = derive_record_keys(slot_key)
         body = self._core.cipher.seal(keys, pointer, 1, payload, randomness[-NONCE_BYTES:])
         commitment = self._core.committer.commit(keys.commitment, pointer, 1, payload)
+        parts: tuple[NewPart, ...] = ()
+        if record.groups:
+            parts = checked_parts(self._core, self._category, pointer, 1, record.groups)
         return PreparedRecord(
             pointer,
             slot_key,
@@ -114,6 +127,7 @@ class Preparer:
             record_date.isoformat(),
             record.brondatum.isoformat() if record.brondatum else None,
             tree,
+            parts,
         )
 
 
@@ -121,6 +135,25 @@ def check_payload(payload: bytes) -> None:
     """Raise InvalidInput for a payload over the limit."""
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise InvalidInput(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes; this one has more")
+
+
+def checked_parts(
+    core: Core,
+    category: RecordCategory,
+    pointer: bytes,
+    version: int,
+    groups: Mapping[str, bytes] | None,
+) -> tuple[NewPart, ...]:
+    """Return the sealed field groups that come with a version.
+
+    Raises:
+        InvalidInput: one is over the limit, or the category has no such group.
+    """
+    if not groups:
+        return ()
+    for content in groups.values():
+        check_payload(content)
+    return make_parts(core, category, pointer, version, groups)
 
 
 def _duty(

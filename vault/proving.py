@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection
 
 from anchor import job
 from anchor.evidence import Evidence, Group, Opening
@@ -15,7 +18,7 @@ from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
 from anchor.verify import verify
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run
-from ledger.entry import EntryKind, parse_entry
+from ledger.entry import CORE_GROUP, EntryKind, parse_entry
 from ledger.log import Log
 from ledger.note import VerifierKey
 from ledger.pointer import parse_pointer
@@ -25,6 +28,7 @@ from vault import checkpointing
 from vault.cipher import derive_record_keys
 from vault.core import Caller, Core
 from vault.errors import Damaged, NotFound
+from vault.groups import find_group, group_erased_error, newest_part
 from vault.organisation import read_certificate
 from vault.reading import erased_error, version_leaves
 from vault.records import Action, RecordRow, load_record
@@ -55,8 +59,24 @@ def trust_file(core: Core) -> TrustFile:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """What is to be proven: a field group of a version of a record, 0 for the core."""
+
+    record: RecordRow
+    number: int
+    group: int = CORE_GROUP
+    name: str | None = None
+
+
 def prove(
-    core: Core, pointer_text: str, caller: Caller, version: int | None, *, disclose: bool
+    core: Core,
+    pointer_text: str,
+    caller: Caller,
+    version: int | None,
+    *,
+    disclose: bool,
+    group: str | None = None,
 ) -> Evidence:
     """Return evidence that a version of a record is in the ledger; of an erased record too (ER9).
 
@@ -64,11 +84,13 @@ def prove(
         core: of the open vault.
         pointer_text: of the record.
         caller: who asks and why; a disclosure is recorded.
-        version: from 1; None means the newest.
+        version: from 1; None means the newest, of a field group the newest that has it.
         disclose: whether the evidence opens the payload.
+        group: name of a field group of that version; None for its core.
 
     Raises:
-        NotFound: no such record or version.
+        NotFound: no such record or version, or that version came without this group.
+        InvalidInput: its category has no such group.
         Erased: the payload is to be disclosed but was erased.
         RolledBack: the database is an older copy, of which nothing is proven.
     """
@@ -76,19 +98,17 @@ def prove(
     with core.database.read() as connection:
         record = load_record(connection, pointer)
         core.require_allowed(record.category, caller.purpose)
-        number = record.current if version is None else version
-        if not 1 <= number <= record.current:
-            raise NotFound(f"record {record.name} has no version {number}")
+        proven = _proven(core, connection, record, version, group)
         log = Log(connection)
         core.signer.memory.require_present(log.head())
-        leaf = version_leaves(log, pointer).get(number)
+        leaf = version_leaves(log, pointer, proven.group).get(proven.number)
         latest = log.latest_checkpoint()
     if leaf is None or latest is None or Checkpoint.parse(latest.text).size <= leaf:
         checkpointing.checkpoint(core)
-    opening = _disclose(core, record, number, caller) if disclose else None
+    opening = _disclose(core, proven, caller) if disclose else None
     with core.database.read() as connection:
         log = Log(connection, core.tiles)
-        leaf = version_leaves(log, pointer)[number]
+        leaf = version_leaves(log, pointer, proven.group)[proven.number]
         entry = log.entry(leaf)
         evidence = Evidence(parse_entry(entry), (_group(core, log, leaf),), opening)
     # Evidence that would not verify must never leave the house.
@@ -136,29 +156,67 @@ def _group(core: Core, log: Log, leaf: int) -> Group:
     return Group(proof, statement, receipts)
 
 
-def _disclose(core: Core, record: RecordRow, number: int, caller: Caller) -> Opening:
+def _proven(
+    core: Core, connection: Connection, record: RecordRow, version: int | None, name: str | None
+) -> _Proven:
+    number = record.current if version is None else version
+    if not 1 <= number <= record.current:
+        raise NotFound(f"record {record.name} has no version {number}")
+    if name is None:
+        return _Proven(record, number)
+    group = find_group(core, connection, record, name)
+    newest = newest_part(connection, record, group, name).version
+    if version is None:
+        return _Proven(record, newest, group, name)
+    found = run(
+        connection,
+        "SELECT 1 FROM vault_part WHERE record_id = ? AND number = ? AND field_group = ?",
+        (record.id, number, group),
+    ).fetchone()
+    if found is None:
+        raise NotFound(f"version {number} of record {record.name} came without this field group")
+    return _Proven(record, number, group, name)
+
+
+def _disclose(core: Core, proven: _Proven, caller: Caller) -> Opening:
+    number, group = proven.number, proven.group
     with core.change() as change:
-        record = load_record(change.connection, bytes(record.pointer))
+        record = load_record(change.connection, bytes(proven.record.pointer))
         if record.erased_act is not None:
             raise erased_error(change.connection, record)
         core.require_allowed(record.category, caller.purpose)
         # Checks the row, so that a changed category cannot open what its purpose may not see.
         core.record_keys(change.connection, record, change.key)
-        found = run(
-            change.connection,
-            "SELECT slot, body FROM vault_version WHERE record_id = ? AND number = ?",
-            (record.id, number),
-        ).fetchone()
-        if found is None or found[1] is None:
-            raise Damaged(f"record {record.name} is live but its version {number} is missing")
-        keys = derive_record_keys(change.key(found[0]))
-        payload = core.cipher.open(keys, bytes(record.pointer), number, found[1])
+        slot, body = _sealed(change.connection, record, proven)
+        keys = derive_record_keys(change.key(slot))
+        payload = core.cipher.open(keys, bytes(record.pointer), number, body, group=group)
         act_id = change.act(caller, Action.DISCLOSE, core.clock.now())
         change.connection.exec_driver_sql(
-            "INSERT INTO vault_disclosure (record_id, version, act_id) VALUES (?, ?, ?)",
-            (record.id, number, act_id),
+            "INSERT INTO vault_disclosure (record_id, version, act_id, field_group)"
+            " VALUES (?, ?, ?, ?)",
+            (record.id, number, act_id, group),
         )
     return Opening(keys.commitment, payload)
+
+
+def _sealed(connection: Connection, record: RecordRow, proven: _Proven) -> tuple[int, bytes]:
+    """Return slot and blob of what is to be disclosed."""
+    if proven.name is None:
+        statement = (
+            "SELECT slot, body, NULL FROM vault_version WHERE record_id = ? AND number = ?"
+            " AND ? = 0"
+        )
+    else:
+        statement = (
+            "SELECT slot, body, erased_generation FROM vault_part WHERE record_id = ?"
+            " AND number = ? AND field_group = ?"
+        )
+    found = run(connection, statement, (record.id, proven.number, proven.group)).fetchone()
+    if proven.name is not None and found is not None and found[2] is not None:
+        raise group_erased_error(connection, record, proven.group, proven.name)
+    if found is None or found[1] is None:
+        raise Damaged(f"record {record.name} is live but its version {proven.number} is missing")
+    return found[0], found[1]
 
 
 def _targets(core: Core, now: int) -> list[Target]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.driver import run
-from ledger.entry import EntryKind, parse_entry
+from ledger.entry import CORE_GROUP, EntryKind, parse_entry
 from ledger.log import Log
 from ledger.pointer import format_pointer, parse_pointer
 from vault.cipher import derive_record_keys
@@ -41,6 +41,7 @@ class VersionInfo:
         purpose: for which registered purpose.
         erased: whether it was erased.
         leaf: index of its entry in the ledger, or None while that is pending.
+        groups: names of the field groups that came with it and are readable.
     """
 
     number: int
@@ -49,6 +50,7 @@ class VersionInfo:
     purpose: str
     erased: bool
     leaf: int | None
+    groups: tuple[str, ...] = ()
 
 
 def get(core: Core, pointer_text: str, caller: Caller) -> bytes:
@@ -108,6 +110,7 @@ def history(core: Core, pointer_text: str, caller: Caller) -> list[VersionInfo]:
         record = load_record(connection, pointer)
         core.require_allowed(record.category, caller.purpose)
         leaves = version_leaves(Log(connection), pointer)
+        groups = _readable_groups(connection, record.id)
         found = []
         for version in load_versions(connection, record.id):
             at, actor, purpose = connection.exec_driver_sql(
@@ -115,8 +118,21 @@ def history(core: Core, pointer_text: str, caller: Caller) -> list[VersionInfo]:
             ).one()
             erased = not version.has_body
             leaf = leaves.get(version.number)
-            found.append(VersionInfo(version.number, at, actor, purpose, erased, leaf))
+            names = groups.get(version.number, ())
+            found.append(VersionInfo(version.number, at, actor, purpose, erased, leaf, names))
     return found
+
+
+def _readable_groups(connection: Connection, record_id: int) -> dict[int, tuple[str, ...]]:
+    groups: dict[int, tuple[str, ...]] = {}
+    for number, name in run(
+        connection,
+        "SELECT number, name FROM vault_part WHERE record_id = ? AND body IS NOT NULL"
+        " ORDER BY number, field_group",
+        (record_id,),
+    ):
+        groups[number] = (*groups.get(number, ()), name)
+    return groups
 
 
 def find(core: Core, subject: str, caller: Caller) -> list[str]:
@@ -140,20 +156,21 @@ def _find(core: Core, encoded: bytes, allowed: frozenset[str]) -> list[str]:
         return [format_pointer(bytes(pointer)) for pointer, name in rows if name in allowed]
 
 
-def version_leaves(log: Log, pointer: bytes) -> dict[int, int]:
-    """Return the leaf of each version entry of a pointer, by version."""
+def version_leaves(log: Log, pointer: bytes, group: int = CORE_GROUP) -> dict[int, int]:
+    """Return the leaf of each version entry of a field group of a pointer, by version."""
     leaves = {}
     for leaf in log.leaves_of(pointer):
         entry = parse_entry(log.entry(leaf))
-        if entry.kind is EntryKind.VERSION:
+        if entry.kind is EntryKind.VERSION and entry.group == group:
             leaves[entry.version] = leaf
     return leaves
 
 
-def erasure_leaf(log: Log, pointer: bytes) -> int | None:
-    """Return the leaf of a pointer's erasure entry, or None while that is pending."""
+def erasure_leaf(log: Log, pointer: bytes, group: int = CORE_GROUP) -> int | None:
+    """Return the leaf of the erasure entry of a field group, or None while that is pending."""
     for leaf in reversed(log.leaves_of(pointer)):
-        if parse_entry(log.entry(leaf)).kind is EntryKind.ERASURE:
+        entry = parse_entry(log.entry(leaf))
+        if entry.kind is EntryKind.ERASURE and entry.group == group:
             return leaf
     return None
 

@@ -1,6 +1,6 @@
 """A key backup, opened in a process of its own: what a shred waits for before it destroys anything.
 
-    python -m vault.rehearsal BACKUP FOLDER   (the passphrase on standard input)
+    python -m vault.rehearsal BACKUP FOLDER TREE...   (the passphrase on standard input)
 
 Nothing of the process that made the backup is used: not its memory, not its provider sessions, not
 the vault's database. Every node is read from the backup's file and opened from the root down; what
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from vault.errors import Incomplete, VaultError
@@ -22,20 +23,30 @@ from vault.errors import Incomplete, VaultError
 _SECONDS = 600
 
 
-def rehearse(backup: Path, folder: Path, passphrase: str) -> dict[int, dict[str, int]]:
+def rehearse(
+    backup: Path, folder: Path, passphrase: str, trees: Sequence[int]
+) -> dict[int, dict[str, int]]:
     """Open a key backup in a fresh process and return generation, nodes and keys by tree.
 
     Args:
         backup: a full key backup.
         folder: of the vault whose providers are asked.
         passphrase: of its key files.
+        trees: numbers of those to open; the provider of another one may be out of reach.
 
     Raises:
         Incomplete: the backup could not be opened there.
     """
     try:
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "vault.rehearsal", str(backup), str(folder)],
+            [
+                sys.executable,
+                "-m",
+                "vault.rehearsal",
+                str(backup.resolve()),
+                str(folder.resolve()),
+                *(str(int(tree)) for tree in trees),
+            ],
             input=passphrase.encode(),
             capture_output=True,
             timeout=_SECONDS,
@@ -50,23 +61,26 @@ def rehearse(backup: Path, folder: Path, passphrase: str) -> dict[int, dict[str,
         raise Incomplete(
             f"the key backup cannot be restored: {reason[-1] if reason else 'no word'}"
         )
-    trees: dict[str, dict[str, int]] = json.loads(done.stdout)["trees"]
-    return {int(number): found for number, found in trees.items()}
+    answer: dict[str, dict[str, int]] = json.loads(done.stdout)["trees"]
+    return {int(number): found for number, found in answer.items()}
 
 
 def main(arguments: list[str]) -> int:
     """Open the backup named on the command line; the process's own entry."""
-    backup, folder = (Path(argument) for argument in arguments)
+    backup, folder = (Path(argument) for argument in arguments[:2])
+    trees = [int(argument) for argument in arguments[2:]]
     passphrase = sys.stdin.buffer.read().decode()
     try:
-        print(json.dumps({"trees": _open_all(backup, folder, passphrase)}))  # noqa: T201
+        print(json.dumps({"trees": _open_all(backup, folder, passphrase, trees)}))  # noqa: T201
     except VaultError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
 
-def _open_all(backup: Path, folder: Path, passphrase: str) -> dict[int, dict[str, int]]:
+def _open_all(
+    backup: Path, folder: Path, passphrase: str, trees: Sequence[int]
+) -> dict[int, dict[str, int]]:
     from vault.database import Database
     from vault.generations import Providers
     from vault.keytree import KeyTree
@@ -79,7 +93,7 @@ def _open_all(backup: Path, folder: Path, passphrase: str) -> dict[int, dict[str
         shutil.copyfile(backup, copy)
         database = Database(copy)
         with database.read() as connection:
-            for number in TreeNumber:
+            for number in map(TreeNumber, trees):
                 tree = KeyTree(number, providers)
                 state = tree.state(connection)
                 nodes, keys = tree.open_all(connection, state)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -36,6 +36,7 @@ from vault import (
     checkpointing,
     declaring,
     erasing,
+    erasing_group,
     erasing_person,
     escrowing,
     proving,
@@ -46,6 +47,7 @@ from vault import (
 )
 from vault.audit import AuditReport, audit
 from vault.clock import Clock, SystemClock
+from vault.completing import complete
 from vault.config import FILE_NAME, load_config
 from vault.core import DATABASE_FILE, Caller, Core
 from vault.database import Database
@@ -56,6 +58,7 @@ from vault.escrow.attestation import Attestation
 from vault.escrow.shares import Share
 from vault.escrowing import Approval
 from vault.groupcommit import GroupCommit
+from vault.groups import get_group
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
 from vault.keyfile import encode_passphrase
 from vault.keyring import SIGNER_FOLDER, Keyring
@@ -151,11 +154,11 @@ class Vault:
         folder = Path(folder)
         config = load_config(folder)
         keyring = Keyring(folder, passphrase)
+        clock = clock or SystemClock()
         database = Database.open(folder / DATABASE_FILE)
         try:
-            core = Core(
-                folder, config, database, keyring, actor or config.actor, clock or SystemClock()
-            )
+            complete(folder, database, keyring, clock)
+            core = Core(folder, config, database, keyring, actor or config.actor, clock)
         except BaseException:
             database.close()
             raise
@@ -194,6 +197,7 @@ class Vault:
         subject: str,
         brondatum: dt.date | None = None,
         record_date: dt.date | None = None,
+        groups: Mapping[str, bytes] | None = None,
         actor: str | None = None,
         purpose: str | None = None,
         wait: bool = False,
@@ -206,6 +210,8 @@ class Vault:
             subject: whom it is about: any text of 1 to 256 bytes in UTF-8.
             brondatum: the day on which the retention term starts; None while that is unknown.
             record_date: the day on which the record was made or received; None means today.
+            groups: optional field groups by name, as the category lists them: content that no duty
+                keeps, at most 8 MiB each, which can be erased while the record stays (ER5).
             actor: who stores it.
             purpose: for which registered purpose.
             wait: return only when a signed checkpoint includes it, not when it is durable here.
@@ -217,7 +223,7 @@ class Vault:
         """
         caller = self._core.caller(actor, purpose)
         self._core.require_allowed(category, caller.purpose)
-        record = NewRecord(payload, subject, brondatum, record_date)
+        record = NewRecord(payload, subject, brondatum, record_date, groups)
         preparer = Preparer(self._core, self._core.config.category(category))
         (prepared,) = preparer.prepare([record])
         self._puts.submit((prepared, caller))
@@ -277,16 +283,34 @@ class Vault:
         self._core.require_allowed(order.category, caller.purpose)
         return run_import(self._core, order, caller, on_progress)
 
-    def get(self, pointer: str, *, actor: str | None = None, purpose: str | None = None) -> bytes:
+    def get(
+        self,
+        pointer: str,
+        group: str | None = None,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> bytes:
         """Return the payload of a record's newest version, byte for byte.
 
+        Args:
+            pointer: of the record.
+            group: name of a field group, whose newest content is returned instead, of whichever
+                version that is; None for the payload.
+            actor: who reads it.
+            purpose: for which registered purpose.
+
         Raises:
-            NotFound: no record has this pointer.
-            Erased: it was erased.
+            NotFound: no record has this pointer, or it came without this group.
+            Erased: it was erased, or this group of it.
+            InvalidInput: its category has no such group.
             PurposeRefused: its category does not allow the purpose.
             KeyLost, Damaged: the stored bytes are not what was written.
         """
-        return reading.get(self._core, pointer, self._core.caller(actor, purpose))
+        caller = self._core.caller(actor, purpose)
+        if group is not None:
+            return get_group(self._core, pointer, group, caller)
+        return reading.get(self._core, pointer, caller)
 
     def history(
         self, pointer: str, *, actor: str | None = None, purpose: str | None = None
@@ -317,32 +341,52 @@ class Vault:
         pointer: str,
         payload: bytes,
         *,
+        groups: Mapping[str, bytes] | None = None,
         actor: str | None = None,
         purpose: str | None = None,
     ) -> int:
         """Append a corrected version of a record and return its number (RE1).
 
+        Args:
+            pointer: of the record.
+            payload: of the new version.
+            groups: the field groups that come with it, by name. One that is not given keeps its
+                newest content; one that was erased takes no new content.
+            actor: who corrects it.
+            purpose: for which registered purpose.
+
         Raises:
             NotFound, Erased, InvalidInput, PurposeRefused: nothing was changed.
         """
         caller = self._core.caller(actor, purpose)
-        return writing.rectify(self._core, pointer, payload, caller)
+        return writing.rectify(self._core, pointer, payload, caller, groups)
 
     def decide(
         self,
         pointer: str,
         ground: Ground,
         *,
+        group: str | None = None,
         actor: str | None = None,
         purpose: str | None = None,
     ) -> Decision:
         """Return what a request to erase would be answered today; changes nothing.
 
+        Args:
+            pointer: of the record.
+            ground: of the request.
+            group: name of a field group that is asked about alone; None for the whole record.
+            actor: who asks.
+            purpose: for which registered purpose.
+
         Raises:
-            NotFound: no record has this pointer.
+            NotFound: no record has this pointer, or it came without this group.
+            InvalidInput: its category has no such group.
             PurposeRefused: its category does not allow the purpose.
         """
         caller = self._core.caller(actor, purpose)
+        if group is not None:
+            return erasing_group.decide_group(self._core, pointer, group, ground, caller)
         return erasing.decide_erasure(self._core, pointer, ground, caller)
 
     def erase(
@@ -577,12 +621,42 @@ class Vault:
         caller = self._core.caller(actor, purpose)
         return escrowing.break_glass(self._core, pointer, ground, shares, approvals, caller)
 
-    def erasure_index(self, pointer: str) -> int | None:
-        """Return the leaf of a record's erasure entry, or None while there is none.
+    def erase_group(
+        self,
+        pointer: str,
+        group: str,
+        ground: Ground,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> Erasure:
+        """Erase one field group of a record, in all its versions; the rest of it stays (ER5).
+
+        No duty keeps an optional group, so neither a retention term nor its end is waited for.
 
         Raises:
-            NotFound: no record has this pointer.
+            NotFound: no record has this pointer, or it came without this group.
+            InvalidInput: its category has no such group.
+            Erased: it was erased before, alone or with its record (D2).
+            Refused: a hold lies on the record, or the ground takes a recorded decision first.
+            PurposeRefused: its category does not allow the purpose.
+            Incomplete: the destruction could not be confirmed (ER2).
         """
+        caller = self._core.caller(actor, purpose)
+        return erasing_group.erase_group(self._core, pointer, group, ground, caller)
+
+    def erasure_index(self, pointer: str, group: str | None = None) -> int | None:
+        """Return the leaf of the erasure entry of a record, or of one field group of it.
+
+        Returns:
+            None while there is none.
+
+        Raises:
+            NotFound: no record has this pointer, or it was erased and had no such group.
+            InvalidInput: its category has no such group.
+        """
+        if group is not None:
+            return erasing_group.erasure_index(self._core, pointer, group)
         return reading.erasure_index(self._core, pointer)
 
     def place_hold(
@@ -622,6 +696,7 @@ class Vault:
         pointer: str,
         *,
         version: int | None = None,
+        group: str | None = None,
         disclose: bool = False,
         actor: str | None = None,
         purpose: str | None = None,
@@ -630,19 +705,21 @@ class Vault:
 
         Args:
             pointer: of the record.
-            version: from 1; None means the newest.
+            version: from 1; None means the newest, of a field group the newest that has it.
+            group: name of a field group of that version; None for its core.
             disclose: put the payload and its commitment key into the evidence. Whoever has that
                 file can confirm the payload for ever, so it is recorded.
             actor: who asks.
             purpose: for which registered purpose.
 
         Raises:
-            NotFound: no such record or version.
+            NotFound: no such record or version, or that version came without this group.
             Erased: the payload is to be disclosed but was erased.
+            InvalidInput: its category has no such group.
             PurposeRefused: its category does not allow the purpose.
         """
         caller = self._core.caller(actor, purpose)
-        return proving.prove(self._core, pointer, caller, version, disclose=disclose)
+        return proving.prove(self._core, pointer, caller, version, disclose=disclose, group=group)
 
     def trust(self) -> TrustFile:
         """Return what an auditor needs to verify evidence of this vault."""

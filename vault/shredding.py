@@ -41,7 +41,15 @@ from ledger.log import append_pending
 from vault.backup.keys import backup_keys
 from vault.certifying import certify
 from vault.core import Caller, Core
-from vault.errors import Busy, Damaged, Incomplete, KeyGone, ProviderDenied, ProviderFailed
+from vault.errors import (
+    Busy,
+    Damaged,
+    Incomplete,
+    KeyGone,
+    ProviderDenied,
+    ProviderFailed,
+    ProviderUnreachable,
+)
 from vault.generations import (
     Generation,
     GenerationState,
@@ -145,7 +153,8 @@ def shred(
 
     Raises:
         Busy: another process is at it, or one kept its lease; run it again. Nothing is lost.
-        ProviderUnreachable, ProviderFailed: a provider did not do what it should; run it again.
+        ProviderUnreachable, ProviderFailed: a provider did not do what it should; what did not
+            depend on it is done. Run it again.
         Incomplete: something that must hold before or after a destruction does not.
     """
     with _alone(core):
@@ -154,7 +163,9 @@ def shred(
         for closing in closings:
             closing.leave(Action.SHRED)
         gone = _destroy_all(core, closings, backup)
-        return _report(core, caller, due, gone, on_step)
+        report = _report(core, caller, due, gone, on_step)
+    _require_reached(closings)
+    return report
 
 
 def move(
@@ -163,10 +174,20 @@ def move(
     place: NewPlace,
     caller: Caller,
     *,
+    anew: bool = False,
     patience: float = PATIENCE_SECONDS,
     on_step: OnStep = lambda step: None,
 ) -> ShredReport:
     """Move a tree's root keys to another provider and destroy those that lie at the present one.
+
+    Args:
+        core: of the open vault.
+        number: of the tree.
+        place: where its root keys are to lie.
+        caller: who does it and why.
+        anew: make a new root key also where they lie there already: that one may be lost.
+        patience: how many seconds to wait for other processes.
+        on_step: told each step once it is durable.
 
     Raises:
         InvalidInput: the options are not those of such a provider.
@@ -180,10 +201,12 @@ def move(
             # What was cut off is finished first, wherever it was going.
             closing.leave(Action.SHRED)
             gone += _destroy_all(core, [closing], None)
-        if not _lies_at(core, number, place):
+        if anew or not _lies_at(core, number, place):
             closing.leave(Action.MOVE, place)
             gone += _destroy_all(core, [closing], None)
-        return _report(core, caller, [number], gone, on_step)
+        report = _report(core, caller, [number], gone, on_step)
+    _require_reached([closing])
+    return report
 
 
 def _options_for(place: NewPlace, generation: int) -> dict[str, str]:
@@ -238,7 +261,7 @@ def _destroy_all(core: Core, closings: list[_Closing], backup: Path | None) -> l
         if backup is None:
             path.unlink(missing_ok=True)
         backup_keys(core, path)
-        found = core.keyring.rehearse(path)
+        found = core.keyring.rehearse(path, [closing.number for closing in closings])
     finally:
         (core.folder / _REHEARSAL).unlink(missing_ok=True)
     return [
@@ -246,6 +269,13 @@ def _destroy_all(core: Core, closings: list[_Closing], backup: Path | None) -> l
         for closing in closings
         for generation in closing.destroy_left(found[closing.number]["generation"])
     ]
+
+
+def _require_reached(closings: list[_Closing]) -> None:
+    """Raise, once all else is done, for a provider that could not be reached."""
+    for closing in closings:
+        if closing.unreachable is not None:
+            raise closing.unreachable
 
 
 def _report(
@@ -301,6 +331,7 @@ class _Closing:
         self._caller = caller
         self._patience = patience
         self._on_step = on_step
+        self.unreachable: ProviderUnreachable | None = None
 
     def is_begun(self) -> bool:
         """Tell whether an earlier run was cut off before its end."""
@@ -453,22 +484,31 @@ class _Closing:
             closed = not_gone(load_generations(connection, self.number))
         gone = []
         for generation in closed:
-            report = self._destroy(generation)
-            at = core.clock.now()
-            with core.database.write() as connection:
-                store_report(connection, generation, report, at)
-            if report.presence is not Presence.GONE:
-                continue
-            self._on_step(ShredStep.DESTROYED)
-            self._try_to_open(generation)
-            with core.database.write() as connection:
-                tenant = self._tree.state(connection).tenant
-                store_gone(connection, generation, report, at)
-                append_pending(connection, [encode_shred(tenant, self.number, generation.number)])
-                self._store_step(connection, ShredStep.TRIED)
-            self._on_step(ShredStep.TRIED)
-            gone.append(generation)
+            try:
+                report = self._destroy(generation)
+            except ProviderUnreachable as error:
+                # The others go on; the caller is told in the end.
+                self.unreachable = error
+                report = KeyReport(Presence.PRESENT, printable(str(error)))
+            if self._store(generation, report):
+                gone.append(generation)
         return gone
+
+    def _store(self, generation: Generation, report: KeyReport) -> bool:
+        """Store what a provider answered, and return whether the generation is gone for certain."""
+        core, at = self._core, self._core.clock.now()
+        with core.database.write() as connection:
+            store_report(connection, generation, report, at)
+        if report.presence is not Presence.GONE:
+            return False
+        self._on_step(ShredStep.DESTROYED)
+        self._try_to_open(generation)
+        with core.database.write() as connection:
+            store_gone(connection, generation, report, at)
+            append_pending(connection, [encode_shred(core.tenant, self.number, generation.number)])
+            self._store_step(connection, ShredStep.TRIED)
+        self._on_step(ShredStep.TRIED)
+        return True
 
     def _destroy(self, generation: Generation) -> KeyReport:
         with self._core.database.read() as connection:
@@ -480,7 +520,7 @@ class _Closing:
             return provider.destroy(generation.reference)
         except ProviderDenied as denied:
             # As it should be for permanent records: who may destroy is somebody else (ST6).
-            return KeyReport(Presence.PRESENT, str(denied))
+            return KeyReport(Presence.PRESENT, printable(str(denied)))
 
     def _try_to_open(self, generation: Generation) -> None:
         core = self._core
@@ -509,6 +549,11 @@ class _Closing:
             " WHERE tree = ? AND finished_at IS NULL",
             (step, self.number),
         )
+
+
+def printable(text: str) -> str:
+    """Return a provider's answer as a report holds it: at most 200 printable characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)[:200]
 
 
 def _count_owners(connection: Connection, number: TreeNumber) -> int:

@@ -14,6 +14,7 @@ from policy.certificate import Status
 from vault.core import Core
 from vault.generations import Generation, GenerationState, load_generations, load_provider
 from vault.leases import holders
+from vault.rootkeys.opening import provider_class
 from vault.rootkeys.provider import ProviderKind, TreeNumber
 
 _DAY_SECONDS = 86_400
@@ -77,7 +78,7 @@ def root_keys(core: Core) -> list[RootKey]:
         for tree in TreeNumber:
             for generation in load_generations(connection, tree):
                 kind, options = load_provider(connection, generation.provider_id)
-                assurance = core.providers.get(connection, generation.provider_id).assurance
+                assurance = provider_class(kind).assurance
                 words = f"{assurance.name}: {assurance.sentence_en}"
                 found.append(RootKey(generation, kind, options, words))
     return found

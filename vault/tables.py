@@ -192,6 +192,7 @@ disclosure = Table(
     Column("record_id", Int64, ForeignKey("vault_record.id"), nullable=False, index=True),
     Column("version", Int64, nullable=False),
     Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
+    Column("field_group", Int64, nullable=False, server_default="0"),  # 0 for the core
 )
 
 # What a certificate will say of an erasure; no content, no subject. One row for a record, and one

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ledger.entry import MAX_VERSION, encode_version
 from ledger.log import append_pending
@@ -17,8 +17,15 @@ from policy import RecordCategory
 from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, derive_record_keys, row_tag
 from vault.core import Caller, Change, Core
 from vault.errors import InvalidInput
+from vault.groups import insert_parts, require_not_erased
 from vault.keytree import tree_of
-from vault.preparing import NewRecord, PreparedRecord, Preparer, check_payload
+from vault.preparing import (
+    NewRecord,
+    PreparedRecord,
+    Preparer,
+    check_payload,
+    checked_parts,
+)
 from vault.reading import erased_error
 from vault.records import (
     Action,
@@ -66,10 +73,17 @@ def put_group(core: Core, group: Sequence[tuple[PreparedRecord, Caller]]) -> Non
         _insert(core, change, group, None)
 
 
-def rectify(core: Core, pointer_text: str, payload: bytes, caller: Caller) -> int:
+def rectify(
+    core: Core,
+    pointer_text: str,
+    payload: bytes,
+    caller: Caller,
+    groups: Mapping[str, bytes] | None = None,
+) -> int:
     """Append a corrected version of a record and return its number (RE1).
 
-    Earlier versions stay readable in the history: a decision may rest on them.
+    Earlier versions stay readable in the history: a decision may rest on them. The version has
+    exactly the field groups that are given; of the others, the newest part stays what it was.
     """
     check_payload(payload)
     pointer = parse_pointer(pointer_text)
@@ -85,6 +99,9 @@ def rectify(core: Core, pointer_text: str, payload: bytes, caller: Caller) -> in
         number = record.current + 1
         if number > MAX_VERSION:
             raise InvalidInput(f"record {record.name} has as many versions as can be numbered")
+        category = core.config.category(str(record.category))
+        parts = checked_parts(core, category, pointer, number, groups)
+        require_not_erased(change.connection, record, parts)
         body = core.cipher.seal(keys, pointer, number, payload, nonce)
         commitment = core.committer.commit(keys.commitment, pointer, number, payload)
         edit = change.edit_of(tree_of(current_slot(change.connection, record)))
@@ -96,7 +113,10 @@ def rectify(core: Core, pointer_text: str, payload: bytes, caller: Caller) -> in
             "UPDATE vault_record SET current = ?, row_tag = ? WHERE id = ?",
             (number, record._replace(current=number).tag(keys), record.id),
         )
-        append_pending(change.connection, [encode_version(pointer, number, commitment)])
+        entries = [encode_version(pointer, number, commitment)]
+        if parts:
+            entries += insert_parts(change, number, [(record.id, slot, part) for part in parts])
+        append_pending(change.connection, entries)
     return number
 
 
@@ -124,7 +144,16 @@ def _insert(
         versions.append((record_id, 1, slot, generation, acts[caller], one.body))
     insert_records(change.connection, records)
     insert_versions(change.connection, versions)
-    append_pending(change.connection, [one.entry for one, _ in group])
+    entries = [one.entry for one, _ in group]
+    # Behind those of the cores: the order per pointer is kept.
+    parts = [
+        (first_id + offset, places[offset][0], part)
+        for offset, (one, _) in enumerate(group)
+        for part in one.parts
+    ]
+    if parts:
+        entries += insert_parts(change, 1, parts)
+    append_pending(change.connection, entries)
 
 
 def _places(change: Change, prepared: Sequence[PreparedRecord]) -> list[tuple[int, int]]:
@@ -146,7 +175,7 @@ def _batched(records: Iterable[NewRecord]) -> Iterator[list[NewRecord]]:
     size = 0
     for record in records:
         batch.append(record)
-        size += len(record.payload)
+        size += record.size
         if len(batch) >= BATCH_RECORDS or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0

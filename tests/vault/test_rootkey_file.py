@@ -21,7 +21,7 @@ def folder(tmp_path_factory, cheap_argon2):
 
 @pytest.fixture(scope="module")
 def provider(folder):
-    return FileRootKeys(Surroundings(folder, "words"))
+    return FileRootKeys({}, Surroundings(folder, "words"))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_golden(golden, tmp_path):
     (tmp_path / KEYS_FOLDER).mkdir()
     path = tmp_path / KEYS_FOLDER / "root-1.key"
     write_key_file(path, "root key", bytes.fromhex(vector["root_key"]), "words")
-    provider = FileRootKeys(Surroundings(tmp_path, "words"))
+    provider = FileRootKeys({}, Surroundings(tmp_path, "words"))
     for case in vector["wrapped"]:
         tree, tenant = TreeNumber(case["tree"]), bytes.fromhex(vector["tenant"])
         context = KeyContext(tenant, tree, case["generation"])
@@ -77,7 +77,7 @@ def test_other_bytes_are_an_error_with_a_name(provider, reference, wrapped):
 def test_a_half_written_file_is_written_again(tmp_path):
     (tmp_path / KEYS_FOLDER).mkdir()
     (tmp_path / KEYS_FOLDER / "root-1.new").write_bytes(b"{")
-    provider = FileRootKeys(Surroundings(tmp_path, "words"))
+    provider = FileRootKeys({}, Surroundings(tmp_path, "words"))
     wrapped = provider.wrap(provider.make_key(CONTEXT), CONTEXT, EPOCH_KEY)
     assert provider.unwrap("root-1.key", CONTEXT, wrapped) == EPOCH_KEY
     assert [path.name for path in (tmp_path / KEYS_FOLDER).iterdir()] == ["root-1.key"]
@@ -85,7 +85,7 @@ def test_a_half_written_file_is_written_again(tmp_path):
 
 def test_a_copied_file_still_opens_its_generation(tmp_path):
     """What the assurance says: a copy outlives the destruction."""
-    provider = FileRootKeys(Surroundings(tmp_path, "words"))
+    provider = FileRootKeys({}, Surroundings(tmp_path, "words"))
     reference = provider.make_key(CONTEXT)
     wrapped = provider.wrap(reference, CONTEXT, EPOCH_KEY)
     path = tmp_path / KEYS_FOLDER / reference

@@ -140,9 +140,7 @@ def _database(connection: Connection) -> Iterator[Fault]:
         )
 
 
-def _anchors(
-    core: Core, connection: Connection, trusted: Trusted | None
-) -> Iterator[Fault]:
+def _anchors(core: Core, connection: Connection, trusted: Trusted | None) -> Iterator[Fault]:
     if trusted is None:
         anchor_key = VerifierKey(key_name(core.origin), bytes(core.keyring.anchor.verify_key))
         trusted = Trusted(core.signer.memory, anchor_key)

@@ -1,1 +1,1 @@
-"""Backups and restores: data without keys, keys without root keys, and what brings them together."""
+"""Backups and restores: data without keys, keys without root keys, and both together."""

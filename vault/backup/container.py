@@ -4,8 +4,8 @@ Rows are copied, not pages, so nothing that was deleted from the vault is in it.
 SQLite reads it. Beside copies of tables of vault.db, under their own names, it has
 
     kluis_backup(format TEXT, kind TEXT, schema TEXT, origin TEXT, made_at INTEGER, base BLOB)
-        one row: "datakluis-backup/1"; "data" or "keys"; the vault's schema; the ledger's origin line;
-        Unix seconds; SHA-256 of the key backup that this one continues, or NULL
+        one row: "datakluis-backup/1"; "data" or "keys"; the vault's schema; the ledger's origin
+        line; Unix seconds; SHA-256 of the key backup that this one continues, or NULL
     kluis_config(name TEXT, text TEXT)
         in a data backup: texts that lie outside the database (vault/backup/data.py)
 
@@ -184,9 +184,16 @@ def read_texts(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def digest_of(path: Path) -> bytes:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    """Return the SHA-256 of a file.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
 
 
 def fsync_file(path: Path) -> None:

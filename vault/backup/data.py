@@ -20,7 +20,6 @@ tests/vault/test_backup.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -55,7 +54,7 @@ DATA: Final = (
     "vault_declaration",
     "vault_shred",
     "vault_escrow",
-    "vault_custodian",
+    "vault_attestation",
     "vault_drill",
     "vault_lost",
     "ledger_head",
@@ -145,11 +144,10 @@ def _texts(core: Core) -> Mapping[str, str]:
 
 def _report(out: Path) -> DataBackupReport:
     with open_backup(out, BackupKind.DATA) as (connection, _):
-        counted = connection.execute(
+        records, erased, versions, leaves = connection.execute(
             "SELECT (SELECT count(*) FROM vault_record WHERE erased_act IS NULL),"
             " (SELECT count(*) FROM vault_record WHERE erased_act IS NOT NULL),"
             " (SELECT count(*) FROM vault_version WHERE body IS NOT NULL),"
             " (SELECT size FROM ledger_head)"
-        )
-        with closing(counted):
-            return DataBackupReport(*counted.fetchone(), out.stat().st_size)
+        ).fetchone()
+    return DataBackupReport(records, erased, versions, leaves, out.stat().st_size)

@@ -105,12 +105,14 @@ def tree_marks(connection: sqlite3.Connection) -> dict[TreeNumber, TreeMark]:
 def merge_chain(chain: Sequence[Path], out: Path) -> None:
     """Write one full key backup out of a full one and those that continue it, in order.
 
+    Args:
+        chain: one or more.
+        out: the new file.
+
     Raises:
         InvalidInput: a link is missing, or the order is another one.
         Damaged: a link cannot be read.
     """
-    if not chain:
-        raise InvalidInput("name at least one key backup")
     first, *others = chain
     with open_backup(first, BackupKind.KEYS) as (_, header):
         if header.base is not None:

@@ -18,6 +18,11 @@ def insert_escrow(connection: Connection, escrow: Escrow, act_id: int) -> None:
     )
 
 
+def delete_escrow(connection: Connection, escrow_id: bytes) -> None:
+    """Forget an escrow of which no share was handed out."""
+    run(connection, "DELETE FROM vault_escrow WHERE id = ?", (escrow_id,))
+
+
 def load_escrow(connection: Connection, escrow_id: bytes) -> Escrow | None:
     """Return an escrow, or None when this vault made no such one."""
     row = run(connection, "SELECT document FROM vault_escrow WHERE id = ?", (escrow_id,)).fetchone()
@@ -38,7 +43,8 @@ def escrows(connection: Connection, first: int, last: int) -> list[tuple[Escrow,
     """Return the escrows of a range of generations, each with its number of valid attestations."""
     rows = run(
         connection,
-        "SELECT id, document FROM vault_escrow WHERE generation BETWEEN ? AND ? ORDER BY generation",
+        "SELECT id, document FROM vault_escrow WHERE generation BETWEEN ? AND ?"
+        " ORDER BY generation, id",
         (first, last),
     ).fetchall()
     found = []

@@ -26,6 +26,7 @@ from vault.rootkeys.provider import (
     AssuranceClass,
     KeyContext,
     KeyReport,
+    Options,
     Presence,
     ProviderKind,
     Surroundings,
@@ -44,6 +45,7 @@ class FileRootKeys:
     """Root keys in passphrase-protected files.
 
     Args:
+        options: none.
         surroundings: the vault's folder and passphrase.
     """
 
@@ -56,7 +58,7 @@ class FileRootKeys:
         " generatie; dat er geen kopie bestaat, heeft de beheerder verklaard en is niet getoetst.",
     )
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, options: Options, surroundings: Surroundings) -> None:
         self._folder = surroundings.folder / KEYS_FOLDER
         self._passphrase = surroundings.passphrase
 

@@ -11,16 +11,26 @@ needs, is loaded when it is opened. Tested in tests/vault/test_rootkeys.py.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vault.errors import InvalidInput
 from vault.rootkeys.provider import (
-    FIRST_GENERATION,
+    Assurance,
     Options,
     ProviderKind,
     RootKeyProvider,
     Surroundings,
 )
+
+
+class ProviderClass(Protocol):
+    """What makes a provider."""
+
+    assurance: Assurance
+
+    def __call__(self, options: Options, surroundings: Surroundings) -> RootKeyProvider:
+        """Return the provider that options and surroundings describe."""
+        ...
 
 
 class _Names(NamedTuple):
@@ -68,20 +78,25 @@ def open_provider(
             not installed.
     """
     check_options(kind, options)
+    return provider_class(kind)(options, surroundings)
+
+
+def provider_class(kind: ProviderKind) -> ProviderClass:
+    """Return the class of a provider, which says its assurance without opening anything."""
     match kind:
         case ProviderKind.FILE:
             from vault.rootkeys.file import FileRootKeys
 
-            return FileRootKeys(surroundings)
+            return FileRootKeys
         case ProviderKind.PKCS11:
             from vault.rootkeys.pkcs11 import Pkcs11RootKeys
 
-            return Pkcs11RootKeys(options, surroundings)
+            return Pkcs11RootKeys
         case ProviderKind.TRANSIT:
             from vault.rootkeys.transit import TransitRootKeys
 
-            return TransitRootKeys(options, surroundings)
+            return TransitRootKeys
         case ProviderKind.AWSKMS:
             from vault.rootkeys.awskms import AwsKmsRootKeys
 
-            return AwsKmsRootKeys(options, surroundings)
+            return AwsKmsRootKeys

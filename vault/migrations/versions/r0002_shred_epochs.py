@@ -148,6 +148,9 @@ def _parts() -> None:
         Column("body", LargeBinary),
         UniqueConstraint("record_id", "number", "field_group"),
     )
+    op.add_column(
+        "vault_disclosure", Column("field_group", _Int64, nullable=False, server_default="0")
+    )
 
 
 def _escrows() -> None:
