@@ -72,6 +72,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "escrow",
         "Share out, rehearse and recover the key of records that are kept for ever.",
     ),
+    "backup": ("backups", "backup", "Back up data and keys, apart from each other."),
+    "restore": (
+        "backups",
+        "restore",
+        "Make a vault out of backups, erasing again what was erased since they were made.",
+    ),
     "checkpoint": (
         "ledgering",
         "checkpoint",

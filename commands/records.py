@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -19,12 +21,47 @@ from commands.context import (
     write_output,
 )
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _pairs(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    if not all(name and file for name, _, file in pairs):
+        raise click.BadParameter("NAME=FILE is expected, such as contact=contact.json")
+    groups = {name: file for name, _, file in pairs}
+    if len(groups) != len(pairs):
+        raise click.BadParameter("a field group is given twice")
+    return groups
+
+
+def _groups_option(command: Command) -> Command:
+    return click.option(
+        "--group",
+        "groups",
+        multiple=True,
+        metavar="NAME=FILE",
+        callback=_pairs,
+        help="An optional field group of the category, and its content; repeatable.",
+    )(command)
+
+
+def _read_groups(groups: dict[str, str], *others: str) -> dict[str, bytes]:
+    """Return the content of field groups; `others` is what else may come from standard input."""
+    from vault.preparing import MAX_PAYLOAD_BYTES
+
+    if [*groups.values(), *others].count(STDIN) > 1:
+        raise click.UsageError("only one of these can come from standard input")
+    return {name: read_input(file, MAX_PAYLOAD_BYTES) for name, file in groups.items()}
+
 
 @click.command()
 @click.argument("file", metavar="FILE|-")
 @click.option("--category", required=True, metavar="C", help="Record category, as configured.")
 @click.option("--subject", required=True, metavar="ID|-", help="Whom it is about; - reads it.")
 @dates_options
+@_groups_option
 @click.option("--wait", is_flag=True, help="Return when a signed checkpoint includes it.")
 @acting
 @json_option
@@ -36,6 +73,7 @@ def put(
     subject: str,
     brondatum: dt.date | None,
     record_date: dt.date | None,
+    groups: dict[str, str],
     purpose: str | None,
     *,
     wait: bool,
@@ -44,7 +82,8 @@ def put(
     """Store one record and print its pointer, alone.
 
     With --subject - the identifier is read from standard input, so that it stays out of process
-    lists.
+    lists. A field group, such as --group contact=contact.json, is data that no duty keeps: `kluis
+    erase --group contact` erases it while the record stays.
 
     Example: kluis put besluit.json --category wmo --subject - --brondatum 2026-03-31
     """
@@ -52,6 +91,7 @@ def put(
 
     if file == STDIN and subject == STDIN:
         raise click.UsageError("payload and subject cannot both come from standard input")
+    contents = _read_groups(groups, file, subject)
     payload = read_input(file, MAX_PAYLOAD_BYTES)
     with context.open() as vault:
         pointer = vault.put(
@@ -60,6 +100,7 @@ def put(
             subject=read_subject(subject),
             brondatum=brondatum,
             record_date=record_date,
+            groups=contents,
             purpose=purpose,
         )
         # First, so that nobody stores it again when the checkpoint fails.
@@ -73,15 +114,16 @@ def put(
 
 @click.command()
 @click.argument("pointer")
+@click.option("--group", metavar="NAME", help="The newest content of this field group instead.")
 @acting
 @click.pass_obj
-def get(context: Context, pointer: str, purpose: str | None) -> None:
+def get(context: Context, pointer: str, group: str | None, purpose: str | None) -> None:
     """Print the payload of a record, byte for byte.
 
     Example: kluis get fot2d5nazp4jwibdvshnxksywm --purpose inzage
     """
     with context.open() as vault:
-        payload = vault.get(pointer, purpose=purpose)
+        payload = vault.get(pointer, group, purpose=purpose)
     write_output(None, payload)
 
 
@@ -109,6 +151,7 @@ def history(context: Context, pointer: str, purpose: str | None, *, as_json: boo
                         "purpose": version.purpose,
                         "erased": version.erased,
                         "index": version.leaf,
+                        "groups": list(version.groups),
                     }
                     for version in versions
                 ],
@@ -118,9 +161,10 @@ def history(context: Context, pointer: str, purpose: str | None, *, as_json: boo
     for version in versions:
         where = "pending" if version.leaf is None else f"entry {version.leaf}"
         state = "erased" if version.erased else "readable"
+        groups = f"  with {', '.join(version.groups)}" if version.groups else ""
         click.echo(
             f"version {version.number}  {local_time(version.at)}  {version.actor}"
-            f"  {version.purpose}  {state}  {where}"
+            f"  {version.purpose}  {state}  {where}{groups}"
         )
 
 
@@ -146,21 +190,31 @@ def find(context: Context, subject: str, purpose: str | None, *, as_json: bool) 
 @click.command()
 @click.argument("pointer")
 @click.argument("file", metavar="FILE|-")
+@_groups_option
 @acting
 @json_option
 @click.pass_obj
 def rectify(
-    context: Context, pointer: str, file: str, purpose: str | None, *, as_json: bool
+    context: Context,
+    pointer: str,
+    file: str,
+    groups: dict[str, str],
+    purpose: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Append a corrected version of a record; earlier ones stay in its history.
+
+    A field group that is not given keeps its newest content.
 
     Example: kluis rectify fot2d5nazp4jwibdvshnxksywm corrected.json
     """
     from vault.preparing import MAX_PAYLOAD_BYTES
 
+    contents = _read_groups(groups, file)
     payload = read_input(file, MAX_PAYLOAD_BYTES)
     with context.open() as vault:
-        version = vault.rectify(pointer, payload, purpose=purpose)
+        version = vault.rectify(pointer, payload, groups=contents, purpose=purpose)
     if as_json:
         emit_json({"pointer": pointer, "version": version})
     else:

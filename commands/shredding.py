@@ -92,14 +92,12 @@ def shred(
             return
         report = vault.shred(
             backup=backup,
+            declared_by=declared_by,
             patience=PATIENCE_SECONDS if patience is None else patience,
             purpose=purpose,
             on_step=tell_steps(),
         )
-        declared = (
-            vault.declare_no_copies(declared_by, purpose=purpose) if declared_by is not None else 0
-        )
-        _show_report(report, declared, vault.shred_status(), as_json=as_json)
+        _show_report(report, vault.shred_status(), as_json=as_json)
 
 
 @click.command()
@@ -238,7 +236,7 @@ def rootkey_move(
     tree = TreeNumber.PERMANENT if permanent else TreeNumber.ORDINARY
     with ctx.ensure_object(Context).open() as vault:
         report = vault.move_root_keys(place, tree, purpose=purpose, on_step=tell_steps())
-        _show_report(report, 0, vault.shred_status(), as_json=as_json)
+        _show_report(report, vault.shred_status(), as_json=as_json)
     if not as_json and not report.gone and not report.waiting:
         click.echo(f"The {tree.name.lower()} keys lie there already.")
 
@@ -253,7 +251,7 @@ def tell_steps() -> OnStep:
     return lambda step: click.echo(f"  {step}", err=True)
 
 
-def _show_report(report: ShredReport, declared: int, status: ShredStatus, *, as_json: bool) -> None:
+def _show_report(report: ShredReport, status: ShredStatus, *, as_json: bool) -> None:
     if as_json:
         emit_json(
             {
@@ -267,7 +265,7 @@ def _show_report(report: ShredReport, declared: int, status: ShredStatus, *, as_
                 ],
                 "certificates": report.certificates,
                 "irrecoverable": report.irrecoverable,
-                "declared": declared,
+                "declared": report.declared,
                 "status": _status_document(status),
             }
         )
@@ -283,8 +281,10 @@ def _show_report(report: ShredReport, declared: int, status: ShredStatus, *, as_
             f"issued    {counted(report.certificates, 'certificate')},"
             f" {report.irrecoverable} of irrecoverable erasure"
         )
-    if declared:
-        click.echo(f"declared  no copies of {counted(declared, 'key file')}")
+    if report.declared:
+        click.echo(f"declared  no copies of {counted(report.declared, 'key file')}")
+    if report.declared and not status.waiting:
+        click.echo("Every erasure is irrecoverable.")
     _show_waiting(status)
 
 

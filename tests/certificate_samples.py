@@ -15,15 +15,14 @@ from policy.certificate import Certificate, Generation, SignedCertificate
 VECTORS = Path(__file__).parent / "vectors"
 
 
-def _load_generator():
-    path = VECTORS / "generate_certificate.py"
-    spec = importlib.util.spec_from_file_location("generate_certificate", path)
+def load_generator(name: str):
+    spec = importlib.util.spec_from_file_location(name, VECTORS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-generator = _load_generator()
+generator = load_generator("generate_certificate")
 VECTOR = json.loads((VECTORS / "certificate.json").read_text(encoding="utf-8"))
 FILES = {one["name"]: one["certificate"].encode() for one in VECTOR["files"]}
 SIGNED = {name: SignedCertificate.parse(data) for name, data in FILES.items()}

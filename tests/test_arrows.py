@@ -49,6 +49,8 @@ IMPURE_LIBRARIES = DATABASES_AND_NETWORKS | {
 LIBRARIES = {
     *("alembic", "boto3", "click", "cryptography", "nacl", "rich", "shamir_mnemonic"),
     "sqlalchemy",
+    # Those of signed PDFs.
+    *("asn1crypto", "font_source_sans_pro", "fpdf", "pyhanko", "pyhanko_certvalidator"),
 }
 DESERIALISERS = {"pickle", "cPickle", "dill", "marshal", "shelve", "yaml", "ruamel", "jsonpickle"}
 # Anything else that encrypts, hashes or draws is a second source of cryptography. `secrets` is not:

@@ -403,9 +403,9 @@ def test_the_installed_command_as_a_process(tmp_path):
     pointer = put.stdout.decode().strip()
     assert kluis_process("get", pointer).stdout == SECRET.encode()
     assert kluis_process("audit").returncode == 0
-    key_file = json.loads((tmp_path / "v" / "keys" / "root.key").read_text())
+    key_file = json.loads((tmp_path / "v" / "keys" / "root-1.key").read_text())
     assert key_file["kdf"]["memory_kib"] == 65_536
-    assert (tmp_path / "v" / "keys" / "root.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "v" / "keys" / "root-1.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_demo_tells_the_story_and_leaves_a_vault_that_works(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The command in one vault, watched: whatever it prints, no secret and nothing of a person is in it."""
+"""The command in one vault, watched: what it prints holds no secret and nothing of a person."""
 
 from kluis_command import Kluis, run
 

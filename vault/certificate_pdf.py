@@ -38,8 +38,9 @@ _FONT_FILES = {"": "SourceSansPro-Regular.ttf", "B": "SourceSansPro-Bold.ttf"}
 _FAMILY = "SourceSansPro"
 # Millimetres on A4.
 _MARGIN = 18
+_BOTTOM = 15
 _COLUMNS = (48, 126)
-_LINE = 4.6
+_LINE = 4.3
 _SECTION = 22
 _SIGNATURE_BYTES = 72
 
@@ -82,7 +83,7 @@ class _Pages(FPDF):
         fonts = [font for font in self.fonts.values() if isinstance(font, TTFFont)]
         self._known = set.intersection(*(set(font.cmap) for font in fonts))
         self.set_margin(_MARGIN)
-        self.set_auto_page_break(True, margin=_MARGIN)
+        self.set_auto_page_break(True, margin=_BOTTOM)
         self.set_creation_date(at)
         self.set_title(" / ".join(map(title, Language)))
         self.set_lang("nl")
@@ -103,7 +104,7 @@ class _Pages(FPDF):
 
     def footer(self) -> None:
         """Number each page, and name the certificate on it."""
-        self.set_y(-_MARGIN + _LINE)
+        self.set_y(-_BOTTOM + _LINE)
         self.set_font(_FAMILY, "", 8)
         serial = self._signed.certificate.serial.hex()
         self.cell(0, _LINE, f"{serial}   {self.page_no()}/{{nb}}", align="R")
@@ -114,7 +115,7 @@ class _Pages(FPDF):
         if self.will_page_break(_SECTION):
             self.add_page()
         self._write("B", 12, 6.5, section.title)
-        self.set_font(_FAMILY, "", 9.5)
+        self.set_font(_FAMILY, "", 9)
         with self.table(
             borders_layout="NONE",
             col_widths=_COLUMNS,

@@ -59,8 +59,10 @@ _STATUS: dict[Status, _Both] = {
         " can open it either.",
     ),
     Status.IRRECOVERABLE: (
-        "Gewist en onherstelbaar. Ook een kopie van de opslag opent de gegevens niet meer.",
-        "Erased and irrecoverable. No copy of the storage opens the data any more either.",
+        "Gewist en onherstelbaar. Geen kopie van de opslag opent de gegevens nog. Kopieën van"
+        " hoofdsleutels vallen hierbuiten; zie wat niet is getoetst.",
+        "Erased and irrecoverable. No copy of the storage opens the data any more. Copies of root"
+        " keys are outside this; see what was not tested.",
     ),
     Status.PARTIAL: (
         "Gedeeltelijk. Een deel van de vernietiging is mislukt; zie wat mislukt is.",

@@ -9,8 +9,8 @@ with the associated data, 39 bytes:
     format 0x01 || suite 0x01 || tenant, 16 || pointer, 16 || version, 4 || group, 1 byte
 
 so a blob opens in its own place only. Each field group of each record version has a slot of its
-own, so the same payload gives other bytes each time. A note about a record, such as the reason of a hold, is sealed
-likewise under K_enc with 0x02 as its format byte.
+own, so the same payload gives other bytes each time. A note about a record, such as the reason of a
+hold, is sealed likewise under K_enc with 0x02 as its format byte.
 
 K_row authenticates what the database says of the record beside its payload: the row tag is the
 first 16 bytes of HMAC-SHA-256(K_row, statement), where vault/records.py describes the statement. It

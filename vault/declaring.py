@@ -20,6 +20,17 @@ from vault.rootkeys.provider import AssuranceClass, TreeNumber
 def declare(core: Core, name: str, caller: Caller) -> int:
     """Record that no copy exists of any destroyed key file, and certify what that completes.
 
+    Returns:
+        For how many generations that is new.
+    """
+    new = record_declaration(core, name, caller)
+    certify(core, caller)
+    return new
+
+
+def record_declaration(core: Core, name: str, caller: Caller) -> int:
+    """Record that no copy exists of any destroyed key file.
+
     Args:
         core: of the open vault.
         name: of the operator who states it.
@@ -49,5 +60,4 @@ def declare(core: Core, name: str, caller: Caller) -> int:
                     new += stored.rowcount
         if new:
             change.act(caller, Action.DECLARE, at)
-    certify(core, caller)
     return new

@@ -202,18 +202,20 @@ def _disclose(core: Core, proven: _Proven, caller: Caller) -> Opening:
 def _sealed(connection: Connection, record: RecordRow, proven: _Proven) -> tuple[int, bytes]:
     """Return slot and blob of what is to be disclosed."""
     if proven.name is None:
-        statement = (
-            "SELECT slot, body, NULL FROM vault_version WHERE record_id = ? AND number = ?"
-            " AND ? = 0"
-        )
+        found = run(
+            connection,
+            "SELECT slot, body FROM vault_version WHERE record_id = ? AND number = ?",
+            (record.id, proven.number),
+        ).fetchone()
     else:
-        statement = (
-            "SELECT slot, body, erased_generation FROM vault_part WHERE record_id = ?"
-            " AND number = ? AND field_group = ?"
-        )
-    found = run(connection, statement, (record.id, proven.number, proven.group)).fetchone()
-    if proven.name is not None and found is not None and found[2] is not None:
-        raise group_erased_error(connection, record, proven.group, proven.name)
+        found = run(
+            connection,
+            "SELECT slot, body, erased_generation FROM vault_part"
+            " WHERE record_id = ? AND number = ? AND field_group = ?",
+            (record.id, proven.number, proven.group),
+        ).fetchone()
+        if found is not None and found[2] is not None:
+            raise group_erased_error(connection, record, proven.group, proven.name)
     if found is None or found[1] is None:
         raise Damaged(f"record {record.name} is live but its version {proven.number} is missing")
     return found[0], found[1]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -29,20 +29,10 @@ from ledger.note import Note, is_key_name
 from ledger.pointer import format_pointer
 from ledger.publish import ExportReport, export
 from ledger.signer import Signer
-from policy import Decision, Ground
-from policy.certificate import SignedCertificate
 from vault import (
-    certifying,
     checkpointing,
-    declaring,
-    erasing,
-    erasing_group,
-    erasing_person,
-    escrowing,
     proving,
     reading,
-    shredding,
-    shredstatus,
     writing,
 )
 from vault.audit import AuditReport, audit
@@ -51,12 +41,7 @@ from vault.completing import complete
 from vault.config import FILE_NAME, load_config
 from vault.core import DATABASE_FILE, Caller, Core
 from vault.database import Database
-from vault.erasing import Erasure
-from vault.erasing_person import PersonErasure
 from vault.errors import ConfigurationError, InvalidInput
-from vault.escrow.attestation import Attestation
-from vault.escrow.shares import Share
-from vault.escrowing import Approval
 from vault.groupcommit import GroupCommit
 from vault.groups import get_group
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
@@ -65,14 +50,14 @@ from vault.keyring import SIGNER_FOLDER, Keyring
 from vault.keytree import TENANT_BYTES, plant_trees
 from vault.preparing import NewRecord, PreparedRecord, Preparer
 from vault.reading import VersionInfo
-from vault.rootkeys.provider import TreeNumber
-from vault.shredding import PATIENCE_SECONDS, NewPlace, OnStep, ShredReport
-from vault.shredstatus import RootKey, ShredStatus
+from vault.sdk_destruction import Destruction
+from vault.sdk_erasing import Erasing
+from vault.sdk_safekeeping import Safekeeping
 
 MAX_ORIGIN_BYTES = 200
 
 
-class Vault:
+class Vault(Erasing, Destruction, Safekeeping):
     """An open vault. Make one with `create`, open one with `open`; use it as a context manager."""
 
     def __init__(self, core: Core) -> None:
@@ -360,319 +345,6 @@ class Vault:
         """
         caller = self._core.caller(actor, purpose)
         return writing.rectify(self._core, pointer, payload, caller, groups)
-
-    def decide(
-        self,
-        pointer: str,
-        ground: Ground,
-        *,
-        group: str | None = None,
-        actor: str | None = None,
-        purpose: str | None = None,
-    ) -> Decision:
-        """Return what a request to erase would be answered today; changes nothing.
-
-        Args:
-            pointer: of the record.
-            ground: of the request.
-            group: name of a field group that is asked about alone; None for the whole record.
-            actor: who asks.
-            purpose: for which registered purpose.
-
-        Raises:
-            NotFound: no record has this pointer, or it came without this group.
-            InvalidInput: its category has no such group.
-            PurposeRefused: its category does not allow the purpose.
-        """
-        caller = self._core.caller(actor, purpose)
-        if group is not None:
-            return erasing_group.decide_group(self._core, pointer, group, ground, caller)
-        return erasing.decide_erasure(self._core, pointer, ground, caller)
-
-    def erase(
-        self,
-        pointer: str,
-        ground: Ground,
-        *,
-        actor: str | None = None,
-        purpose: str | None = None,
-    ) -> Erasure:
-        """Erase a record where law and policy allow it; all its versions become unreadable at once.
-
-        Raises:
-            NotFound: no record has this pointer.
-            Erased: it was erased before (D2); carries the index of the erasure entry.
-            Refused: it may not be erased; carries the decision with its article. Nothing was
-                changed.
-            PurposeRefused: its category does not allow the purpose.
-            Incomplete: the destruction could not be confirmed (ER2).
-        """
-        return erasing.erase(self._core, pointer, ground, self._core.caller(actor, purpose))
-
-    def decide_person(
-        self,
-        subject: str,
-        ground: Ground,
-        *,
-        actor: str | None = None,
-        purpose: str | None = None,
-    ) -> PersonErasure:
-        """Return what a request to erase all of a subject's records would get; changes nothing.
-
-        Raises:
-            NotFound: no living record is about this subject.
-            PurposeRefused: a record's category does not allow the purpose.
-        """
-        caller = self._core.caller(actor, purpose)
-        return erasing_person.decide_person(self._core, subject, ground, caller)
-
-    def erase_person(
-        self,
-        subject: str,
-        ground: Ground,
-        *,
-        actor: str | None = None,
-        purpose: str | None = None,
-    ) -> PersonErasure:
-        """Erase every record of a subject that may be erased, in one epoch (ER4).
-
-        Raises:
-            NotFound: no living record is about this subject.
-            PurposeRefused: a record's category does not allow the purpose; nothing was changed.
-            Incomplete: a destruction could not be confirmed (ER2).
-        """
-        caller = self._core.caller(actor, purpose)
-        return erasing_person.erase_person(self._core, subject, ground, caller)
-
-    def shred(
-        self,
-        *,
-        backup: str | Path | None = None,
-        patience: float = PATIENCE_SECONDS,
-        actor: str | None = None,
-        purpose: str | None = None,
-        on_step: OnStep = lambda step: None,
-    ) -> ShredReport:
-        """Close the epoch: destroy the root keys under which erased records ever lay, and certify.
-
-        Args:
-            backup: a new file, outside the vault, that keeps the key backup which is rehearsed.
-            patience: how many seconds to wait for other processes that have the vault open.
-            actor: who does it.
-            purpose: for which registered purpose.
-            on_step: told each step once it is durable.
-
-        Raises:
-            Busy: another process is at it, or one keeps its lease; nothing is lost, run it again.
-            ProviderUnreachable, ProviderFailed, Incomplete: likewise.
-        """
-        caller = self._core.caller(actor, purpose)
-        return shredding.shred(
-            self._core,
-            caller,
-            backup=None if backup is None else Path(backup),
-            patience=patience,
-            on_step=on_step,
-        )
-
-    def shred_status(self) -> ShredStatus:
-        """Return what waits for a shred, for what, and since when."""
-        return shredstatus.status(self._core)
-
-    def declare_no_copies(
-        self, name: str, *, actor: str | None = None, purpose: str | None = None
-    ) -> int:
-        """State that no copy exists of any key file that was destroyed; certificates then say so.
-
-        Args:
-            name: of the operator who states it.
-            actor: who records it.
-            purpose: for which registered purpose.
-
-        Returns:
-            For how many generations that is new.
-        """
-        return declaring.declare(self._core, name, self._core.caller(actor, purpose))
-
-    def certificate(self, pointer: str, *, group: str | None = None) -> SignedCertificate:
-        """Return the newest certificate of the destruction of a record, or of one field group.
-
-        Raises:
-            NotFound: no such record, or no certificate yet.
-        """
-        return SignedCertificate.parse(certifying.newest_certificate(self._core, pointer, group))
-
-    def certificate_pdf(self, signed: SignedCertificate) -> bytes:
-        """Return a certificate as a PDF in Dutch and English that embeds it, signed.
-
-        Raises:
-            ConfigurationError: the libraries of the extra `pdf` are not installed.
-        """
-        from vault.certificate_pdf import render_pdf
-
-        signed_at = dt.datetime.fromtimestamp(self._core.clock.now(), dt.UTC)
-        return render_pdf(signed, self._core.keyring.organisation, signed_at)
-
-    def prove_certificate(self, signed: SignedCertificate) -> Evidence:
-        """Return evidence that the ledger holds a certificate's digest; a file of its own.
-
-        Raises:
-            NotFound: the ledger does not hold it.
-        """
-        return proving.prove_certificate(self._core, signed)
-
-    def root_keys(self) -> list[RootKey]:
-        """Return every generation of the key trees, where its root key is and what became of it."""
-        return shredstatus.root_keys(self._core)
-
-    def move_root_keys(
-        self,
-        place: NewPlace,
-        tree: TreeNumber = TreeNumber.ORDINARY,
-        *,
-        patience: float = PATIENCE_SECONDS,
-        actor: str | None = None,
-        purpose: str | None = None,
-        on_step: OnStep = lambda step: None,
-    ) -> ShredReport:
-        """Move a tree's root keys to another provider; the same call after a crash finishes it.
-
-        Raises:
-            InvalidInput: these are not the options of such a provider.
-            Busy, ProviderUnreachable, ProviderDenied, ProviderFailed, Incomplete: as for `shred`.
-        """
-        caller = self._core.caller(actor, purpose)
-        return shredding.move(self._core, tree, place, caller, patience=patience, on_step=on_step)
-
-    def make_escrow(
-        self,
-        custodians: Sequence[str],
-        threshold: int,
-        folder: str | Path,
-        *,
-        actor: str | None = None,
-        purpose: str | None = None,
-    ) -> list[Path]:
-        """Share out the key of records that are kept for ever; one file for each custodian (OP5).
-
-        Raises:
-            EscrowRefused, ConfigurationError: nothing was shared out.
-        """
-        caller = self._core.caller(actor, purpose)
-        return escrowing.make_escrow(self._core, custodians, threshold, Path(folder), caller)
-
-    def drill_escrow(
-        self, shares: Sequence[Share], *, actor: str | None = None, purpose: str | None = None
-    ) -> int:
-        """Open the permanent keys with shares alone, and return how many there are (OP5).
-
-        Raises:
-            TooFewShares, OtherEscrow, DuplicateShare, DamagedShare, Damaged: they do not open it.
-        """
-        return escrowing.drill(self._core, shares, self._core.caller(actor, purpose))
-
-    def recover_escrow(
-        self,
-        shares: Sequence[Share],
-        place: NewPlace,
-        *,
-        actor: str | None = None,
-        purpose: str | None = None,
-        on_step: OnStep = lambda step: None,
-    ) -> ShredReport | None:
-        """Give the permanent keys a new root key where the old provider is lost (OP5).
-
-        Returns:
-            What was done; None where the old provider did not answer.
-
-        Raises:
-            TooFewShares, OtherEscrow, DuplicateShare, DamagedShare, InvalidInput: nothing was done.
-        """
-        caller = self._core.caller(actor, purpose)
-        return escrowing.recover(self._core, shares, place, caller, on_step)
-
-    def accept_attestation(
-        self, attestation: Attestation, *, actor: str | None = None, purpose: str | None = None
-    ) -> None:
-        """Store a custodian's signed statement that a share is destroyed.
-
-        Raises:
-            OtherEscrow, AttestationRefused: it was not stored.
-        """
-        escrowing.accept_attestation(self._core, attestation, self._core.caller(actor, purpose))
-
-    def break_glass(
-        self,
-        pointer: str,
-        ground: Ground,
-        shares: Sequence[Share],
-        approvals: Sequence[Approval],
-        *,
-        actor: str | None = None,
-        purpose: str | None = None,
-    ) -> Erasure:
-        """Erase a record that is kept for ever, with M custodians and two officers (D2b, D5).
-
-        Raises:
-            Refused: law or policy does not lead there; nothing was changed.
-            EscrowRefused, TooFewShares, OtherEscrow, DuplicateShare, DamagedShare: likewise.
-            Incomplete: the destruction could not be confirmed (ER2).
-        """
-        caller = self._core.caller(actor, purpose)
-        return escrowing.break_glass(self._core, pointer, ground, shares, approvals, caller)
-
-    def erase_group(
-        self,
-        pointer: str,
-        group: str,
-        ground: Ground,
-        *,
-        actor: str | None = None,
-        purpose: str | None = None,
-    ) -> Erasure:
-        """Erase one field group of a record, in all its versions; the rest of it stays (ER5).
-
-        No duty keeps an optional group, so neither a retention term nor its end is waited for.
-
-        Raises:
-            NotFound: no record has this pointer, or it came without this group.
-            InvalidInput: its category has no such group.
-            Erased: it was erased before, alone or with its record (D2).
-            Refused: a hold lies on the record, or the ground takes a recorded decision first.
-            PurposeRefused: its category does not allow the purpose.
-            Incomplete: the destruction could not be confirmed (ER2).
-        """
-        caller = self._core.caller(actor, purpose)
-        return erasing_group.erase_group(self._core, pointer, group, ground, caller)
-
-    def erasure_index(self, pointer: str, group: str | None = None) -> int | None:
-        """Return the leaf of the erasure entry of a record, or of one field group of it.
-
-        Returns:
-            None while there is none.
-
-        Raises:
-            NotFound: no record has this pointer, or it was erased and had no such group.
-            InvalidInput: its category has no such group.
-        """
-        if group is not None:
-            return erasing_group.erasure_index(self._core, pointer, group)
-        return reading.erasure_index(self._core, pointer)
-
-    def place_hold(
-        self,
-        pointer: str,
-        reason: str,
-        *,
-        actor: str | None = None,
-        purpose: str | None = None,
-    ) -> None:
-        """Place a legal hold, which no erasure passes (D3). Releasing it takes two persons (RS4).
-
-        Raises:
-            NotFound, Erased, InvalidInput, PurposeRefused: nothing was changed.
-        """
-        erasing.place_hold(self._core, pointer, reason, self._core.caller(actor, purpose))
 
     def checkpoint(self) -> Note:
         """Turn pending entries into leaves, sign the tree and return the signed note.

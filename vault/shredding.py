@@ -29,7 +29,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -40,7 +40,9 @@ from ledger.entry import encode_shred
 from ledger.log import append_pending
 from vault.backup.keys import backup_keys
 from vault.certifying import certify
+from vault.config import checked_actor
 from vault.core import Caller, Core
+from vault.declaring import record_declaration
 from vault.errors import (
     Busy,
     Damaged,
@@ -124,6 +126,7 @@ class ShredReport:
         waiting: generations that are not gone yet, with the reason.
         certificates: how many were issued.
         irrecoverable: how many of those say so.
+        declared: key files of which an operator stated by this run that no copy exists.
     """
 
     trees: tuple[TreeNumber, ...]
@@ -131,6 +134,7 @@ class ShredReport:
     waiting: tuple[tuple[TreeNumber, int, str], ...]
     certificates: int
     irrecoverable: int
+    declared: int = 0
 
 
 def shred(
@@ -138,6 +142,7 @@ def shred(
     caller: Caller,
     *,
     backup: Path | None = None,
+    declared_by: str | None = None,
     patience: float = PATIENCE_SECONDS,
     on_step: OnStep = lambda step: None,
 ) -> ShredReport:
@@ -148,6 +153,7 @@ def shred(
         caller: who does it and why.
         backup: a new file, outside the vault, for the key backup that is rehearsed; None rehearses
             one that is removed again.
+        declared_by: an operator who states that no copy exists of any key file that is destroyed.
         patience: how many seconds to wait for other processes.
         on_step: told each step once it is durable.
 
@@ -157,13 +163,16 @@ def shred(
             depend on it is done. Run it again.
         Incomplete: something that must hold before or after a destruction does not.
     """
+    if declared_by is not None:
+        checked_actor(declared_by)
     with _alone(core):
         due = [number for number in TreeNumber if _is_due(core, number)]
         closings = [_Closing(core, number, caller, patience, on_step) for number in due]
         for closing in closings:
             closing.leave(Action.SHRED)
         gone = _destroy_all(core, closings, backup)
-        report = _report(core, caller, due, gone, on_step)
+        declared = 0 if declared_by is None else record_declaration(core, declared_by, caller)
+        report = replace(_report(core, caller, due, gone, on_step), declared=declared)
     _require_reached(closings)
     return report
 

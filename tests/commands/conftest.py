@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[1] / "vault"))
 from rootkey_servers import MissingPart, softhsm_token
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def cheap_keys():
     """Argon2id at full cost is tested in tests/vault/test_keyfile.py."""
     with pytest.MonkeyPatch.context() as patch:

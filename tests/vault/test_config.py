@@ -34,6 +34,7 @@ def test_the_template_says_what_the_vault_does(load):
     assert (config.actor, config.purpose) == ("beheer", "inzage")
     assert list(config.purposes) == ["inzage"]
     assert str(config.local_anchor) == "anchors/local-anchor"
+    assert (config.shred_within_days, config.key_backup_days) == (30, None)
     codes = {
         name: (category.list_code, category.afleidingswijze)
         for name, category in config.categories.items()
@@ -77,7 +78,11 @@ UNKNOWN = {
         "category nieuwsbrief, key 'lijst': unknown key",
     ),
     "an anchor": (TEMPLATE + "\n[anchors.bitcoin]\n", "unknown key 'bitcoin'"),
-    "a key of an anchor": (TEMPLATE + "\nurl = 'x'\n", r"\[anchors.local\] has an unknown key 'ur"),
+    "a key of an anchor": (
+        changed("[anchors.local]\n", "[anchors.local]\nurl = 'x'\n"),
+        r"\[anchors.local\] has an unknown key 'ur",
+    ),
+    "a key of erasure": (TEMPLATE + "\nshred = 1\n", r"\[erasure\] has an unknown key 'shred'"),
 }
 
 

@@ -91,9 +91,9 @@ def set_schema(path, revision):
 
 def test_a_newer_schema_is_left_alone(vault_folder, passphrase):
     path = vault_folder / "vault.db"
-    set_schema(path, "0002")
+    set_schema(path, "0003")
     before = path.read_bytes()
-    with pytest.raises(NewerSchema, match=r"schema '0002', this version knows up to 0001: upgrade"):
+    with pytest.raises(NewerSchema, match=r"schema '0003', this version knows up to 0002: upgrade"):
         Vault.open(vault_folder, passphrase)
     assert path.read_bytes() == before
     set_schema(path, SCHEMA)
@@ -132,7 +132,7 @@ def test_an_exception_undoes_the_whole_transaction(opened):
     with pytest.raises(ZeroDivisionError):
         fail()
     with opened.read() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM vault_node").scalar() == 1
+        assert connection.exec_driver_sql("SELECT count(*) FROM vault_node").scalar() == 2
     with opened.write() as connection:
         connection.exec_driver_sql("DELETE FROM vault_node")
     with opened.read() as connection:
@@ -140,7 +140,7 @@ def test_an_exception_undoes_the_whole_transaction(opened):
 
 
 def test_a_read_sees_one_moment(opened):
-    query = "SELECT sequence FROM vault_tree"
+    query = "SELECT sequence FROM vault_tree WHERE id = 1"
     with opened.read() as connection:
         before = connection.exec_driver_sql(query).scalar()
         with opened.write() as writer:
@@ -159,14 +159,17 @@ def test_a_second_writer_waits_and_then_says_that_it_is_busy(opened, vault_folde
         ):
             pass
         with other.read() as connection:  # a reader is not kept waiting
-            assert connection.exec_driver_sql("SELECT count(*) FROM vault_tree").scalar() == 1
+            assert connection.exec_driver_sql("SELECT count(*) FROM vault_tree").scalar() == 2
     with other.write():
         pass
     other.close()
 
 
 BROKEN = {
-    "a constraint": "INSERT INTO vault_generation (number, provider, wrapped) VALUES (1, ?, x'')",
+    "a constraint": (
+        "INSERT INTO vault_generation (tree, number, provider_id, reference, wrapped, state)"
+        " VALUES (0, 1, 1, ?, x'', '')"
+    ),
     "a missing value": "INSERT INTO vault_act (actor) VALUES (?)",
     "a foreign key": (
         "INSERT INTO vault_hold (record_id, version, reason, act_id) VALUES (99, 1, ?, 99)"
@@ -210,6 +213,7 @@ def test_a_folder_may_have_any_name(tmp_path, passphrase, name):
     assert sorted(path.name for path in folder.iterdir()) == [
         "datakluis.toml",
         "keys",
+        "leases",
         "signer",
         "vault.db",
     ]
@@ -233,7 +237,7 @@ def test_forty_threads_read_at_once(opened):
         thread.start()
     for thread in threads:
         thread.join()
-    assert results == [1] * 40
+    assert results == [2] * 40
 
 
 def test_no_table_has_a_column_for_a_name_or_a_payload_in_the_clear():
@@ -252,7 +256,26 @@ def test_no_table_has_a_column_for_a_name_or_a_payload_in_the_clear():
         "vault_record.record_date",
         "vault_record.brondatum",
         "vault_record.ground",
-        "vault_generation.provider",
+        "vault_provider.kind",
+        "vault_provider.options",
+        "vault_generation.reference",
+        "vault_generation.state",
+        "vault_generation.response",
+        "vault_declaration.name",
+        "vault_shred.step",
+        "vault_shred.waits_for",
+        "vault_erasure.ground",
+        "vault_erasure.code",
+        "vault_erasure.article",
+        "vault_erasure.rule_version",
+        "vault_erasure.category",
+        "vault_erasure.retention",
+        "vault_erasure.archiefactiedatum",
+        "vault_erasure.approvers",
+        "vault_certificate.status",
+        "vault_certificate.irrecoverability",
+        "vault_part.name",
+        "vault_drill.outcome",
         "ledger_head.origin",
         "ledger_checkpoint.note",
         *(name for name in texts if name.startswith("anchor_")),

@@ -532,14 +532,19 @@ def test_every_escrow_of_the_records_life_counts(vault, make, clock):
         one: [g.number for g in certificate(vault, one).generations] for one in (pointer, late)
     }
     assert generations == {pointer: [1, 2], late: [2]}
-    failed = {pointer: 3, late: 2}
+    assert [len(certificate(vault, one).failures) for one in (pointer, late)] == [3, 2]
+    seen = []
     for escrow in (third, second, first):
-        assert {one: len(certificate(vault, one).failures) for one in failed} == failed
         for share in escrow[:2]:
+            seen.append([certificate(vault, one).status for one in (pointer, late)])
             vault.accept_attestation(attest(share, clock.now()))
-        failed = {one: max(0, left - 1) for one, left in failed.items()}
-    assert certificate(vault, pointer).status is Status.IRRECOVERABLE
-    assert certificate(vault, late).status is Status.IRRECOVERABLE
+    seen.append([certificate(vault, one).status for one in (pointer, late)])
+    # The late one never lay under the first escrow.
+    assert seen == [
+        *[[Status.PARTIAL, Status.PARTIAL]] * 4,
+        *[[Status.PARTIAL, Status.IRRECOVERABLE]] * 2,
+        [Status.IRRECOVERABLE, Status.IRRECOVERABLE],
+    ]
 
 
 # Attestations

@@ -44,15 +44,16 @@ def test_keys_lie_where_they_were_put_and_nowhere_else(data):
     first = data.draw(st.integers(0, FANOUT - 1))
     count = data.draw(st.integers(1, FANOUT - first))
     keys = [os.urandom(32) for _ in range(count)]
+    live = data.draw(st.sampled_from([SlotState.LIVE, SlotState.PERMANENT]))
     node = empty_node()
-    put_keys(node, first, b"".join(keys))
+    put_keys(node, first, b"".join(keys), live)
     erased = data.draw(st.integers(first, first + count - 1))
     zero_slot(node, erased)
     for position in range(FANOUT):
         if position == erased:
             expected = SlotState.ERASED, bytes(32)
         elif first <= position < first + count:
-            expected = SlotState.LIVE, keys[position - first]
+            expected = live, keys[position - first]
         else:
             expected = SlotState.FREE, bytes(32)
         assert (state_at(node, position), key_at(node, position)) == expected

@@ -2,14 +2,28 @@
 
 import pytest
 
-from vault import ConfigurationError, Vault, WrongPassphrase, keyring
+from vault import ConfigurationError, KeyGone, Vault, WrongPassphrase, keyring
+from vault.keyfile import read_key_file
 from vault.keyring import Keyring
 
-FILES = ("keys/root.key", "signer/log.key", "signer/anchor.key")
+ROOT_KEYS = ("keys/root-1.key", "keys/permanent-1.key")
+SIGNING_KEYS = ("signer/log.key", "signer/anchor.key", "signer/organisation.key")
+
+
+def keys_of(folder, words):
+    """Return each key that a vault keeps in files."""
+    ring = Keyring(folder, words)
+    private_key = ring.organisation._private_key
+    return [
+        *(read_key_file(folder / name, "root key", words) for name in ROOT_KEYS),
+        bytes(ring.log),
+        bytes(ring.anchor),
+        private_key.private_numbers().private_value.to_bytes(32, "big"),
+    ]
 
 
 def test_files_and_folders_are_the_owners_alone(vault_folder):
-    for name in FILES:
+    for name in ROOT_KEYS + SIGNING_KEYS:
         path = vault_folder / name
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -17,17 +31,11 @@ def test_files_and_folders_are_the_owners_alone(vault_folder):
 
 
 def test_each_key_is_another(vault_folder, passphrase):
-    ring = Keyring(vault_folder, passphrase)
-    assert len({ring.root._key, bytes(ring.log), bytes(ring.anchor)}) == 3
+    assert len(set(keys_of(vault_folder, passphrase))) == 5
 
 
 def test_the_same_files_give_the_same_keys(vault_folder, passphrase):
-    one, two = Keyring(vault_folder, passphrase), Keyring(vault_folder, passphrase)
-    assert (one.root._key, bytes(one.log), bytes(one.anchor)) == (
-        two.root._key,
-        bytes(two.log),
-        bytes(two.anchor),
-    )
+    assert keys_of(vault_folder, passphrase) == keys_of(vault_folder, passphrase)
 
 
 def test_a_read_opens_no_signing_key(vault_folder, passphrase, monkeypatch):
@@ -47,16 +55,27 @@ def test_a_read_opens_no_signing_key(vault_folder, passphrase, monkeypatch):
         assert opened == ["log key"]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_key_file_is_named(vault_folder, passphrase, name):
+@pytest.mark.parametrize("name", SIGNING_KEYS)
+def test_a_missing_signing_key_is_named(vault_folder, passphrase, name):
     (vault_folder / name).unlink()
     ring = Keyring(vault_folder, passphrase)
     with pytest.raises(ConfigurationError, match=name):
-        _ = (ring.root, ring.log, ring.anchor)
+        _ = (ring.log, ring.anchor, ring.organisation)
+
+
+def test_a_missing_root_key_is_named(vault_folder, passphrase):
+    """Of the permanent tree only where a key of that tree is needed."""
+    for name, category in zip(ROOT_KEYS[::-1], ("organisatie", "nieuwsbrief"), strict=True):
+        (vault_folder / name).unlink()
+        with (
+            pytest.raises(KeyGone, match=f"{name} is gone"),
+            Vault.open(vault_folder, passphrase) as vault,
+        ):
+            vault.put(b"x", category=category, subject="s")
 
 
 def test_key_files_cannot_stand_in_for_each_other(vault_folder, passphrase):
-    log, anchor = vault_folder / FILES[1], vault_folder / FILES[2]
+    log, anchor = vault_folder / SIGNING_KEYS[0], vault_folder / SIGNING_KEYS[1]
     log.write_bytes(anchor.read_bytes())
     with pytest.raises(ConfigurationError, match="not a key file for the log key"):
         _ = Keyring(vault_folder, passphrase).log
@@ -64,26 +83,24 @@ def test_key_files_cannot_stand_in_for_each_other(vault_folder, passphrase):
 
 def test_the_passphrase_is_the_same_for_all(vault_folder):
     ring = Keyring(vault_folder, "another passphrase")
-    for attempt in ("root", "log", "anchor"):
+    for attempt in ("log", "anchor", "organisation"):
         with pytest.raises(WrongPassphrase):
             getattr(ring, attempt)
+    with pytest.raises(WrongPassphrase):
+        Vault.open(vault_folder, "another passphrase")
 
 
 def test_nothing_secret_is_shown(vault_folder, passphrase):
     ring = Keyring(vault_folder, passphrase)
-    secrets = [
-        passphrase,
-        ring.root._key.hex(),
-        repr(ring.root._key),
-        bytes(ring.log).hex(),
-        repr(bytes(ring.log)),
-        bytes(ring.anchor).hex(),
-        repr(bytes(ring.anchor)),
-    ]
+    keys = keys_of(vault_folder, passphrase)
+    secrets = [passphrase, *(key.hex() for key in keys), *(repr(key) for key in keys)]
     with Vault.open(vault_folder, passphrase) as vault:
         core = vault._core
         assert core.signer is not None
-        things = [ring, ring.root, vault, core, core.keyring, core.tree, core.signer, core.cipher]
+        with core.database.read() as connection:
+            file_provider = core.providers.get(connection, 1)
+        things = [ring, vault, core, core.keyring, core.tree, core.signer, core.cipher]
+        things += [core.providers, file_provider, core.keyring.organisation, core.lease]
         shown = " ".join(f"{thing!r} {thing}" for thing in things)
     assert [secret for secret in secrets if secret in shown] == []
     assert str(vault_folder) in shown

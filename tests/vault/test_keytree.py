@@ -1,11 +1,13 @@
-"""The key tree: against a dictionary, against old copies of itself, and against other writers.
+"""The key trees: against a dictionary, against old copies of themselves, and other writers.
 
-Rows: ER1 (an erased key is gone), PR1 (a key of its own for each record).
+Rows: ER1 (an erased key is gone), PR1 (a key of its own for each record), ST6 (what is kept for
+ever lies in a tree of its own, which no ordinary erasure reaches).
 """
 
 import os
 import random
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -14,40 +16,74 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import create_engine
 
-from vault import Damaged, KeyLost, TreeMoved, keynode, keytree
-from vault.keytree import MAX_SLOTS, ROOT, ROOT_LEVEL, KeyTree
-from vault.rootkey import FileRootKey
+from vault import Damaged, KeyGone, KeyLost, TreeMoved, Vault, keynode, keytree
+from vault.generations import Providers, close_generations, insert_generation, insert_provider
+from vault.keytree import (
+    MAX_SLOTS,
+    ROOT_LEVEL,
+    KeyTree,
+    first_slot,
+    plant_trees,
+    root_of,
+    tree_of,
+)
+from vault.rootkeys.provider import KeyContext, ProviderKind, Surroundings, TreeNumber
+from vault.shredding import NewPlace
 from vault.tables import metadata
 
+ORDINARY, PERMANENT = TreeNumber
+ROOT = root_of(ORDINARY)
+TENANT = bytes(range(1, 17))
+FILE_PLACE = NewPlace(ProviderKind.FILE, {})
 
-class MemoryRootKey:
-    """A root key that was never on a disk, and counts how often it is asked."""
 
-    name = "memory"
+class MemoryRootKeys(Providers):
+    """Root keys that were never on a disk; counts how often one is asked."""
 
     def __init__(self):
-        self._cipher = AESGCMSIV(os.urandom(32))
+        super().__init__(Surroundings(Path(), ""))
+        self._keys = {}
         self.unwrapped = 0
 
-    def wrap(self, tenant, generation, epoch_key):
-        return self._cipher.encrypt(bytes(12), epoch_key, tenant + bytes([generation]))
+    def get(self, connection, provider_id):
+        return self
 
-    def unwrap(self, tenant, generation, wrapped):
+    def make_key(self, context):
+        reference = context.encode().hex()
+        self._keys.setdefault(reference, AESGCMSIV(os.urandom(32)))
+        return reference
+
+    def wrap(self, reference, context, epoch_key):
+        return self._keys[reference].encrypt(bytes(12), epoch_key, context.encode())
+
+    def unwrap(self, connection, tenant, generation):
         self.unwrapped += 1
-        return self._cipher.decrypt(bytes(12), wrapped, tenant + bytes([generation]))
+        if generation.reference not in self._keys:
+            raise KeyGone(f"generation {generation.number} is gone")
+        context = KeyContext(tenant, generation.tree, generation.number)
+        cipher = self._keys[generation.reference]
+        return cipher.decrypt(bytes(12), generation.wrapped, context.encode())
+
+    def destroy(self, tenant, tree, number):
+        del self._keys[KeyContext(tenant, tree, number).encode().hex()]
 
 
 class Stored:
-    """A tree in a database in memory."""
+    """The trees in a database in memory; what is not said to be of another is of `number`."""
 
-    def __init__(self):
+    def __init__(self, number=ORDINARY, tenant=TENANT):
         self.engine = create_engine("sqlite://")
-        self.provider = MemoryRootKey()
+        self.number = number
+        self.providers = MemoryRootKeys()
         self.connection = self.engine.connect()
         metadata.create_all(self.connection)
-        KeyTree.create(self.connection, self.provider)
+        plant_trees(self.connection, self.providers, tenant)
         self.connection.commit()
-        self.tree = KeyTree(self.provider)
+        self.tree = self.reader()
+
+    def reader(self):
+        """A tree that has cached nothing."""
+        return KeyTree(self.number, self.providers)
 
     def close(self):
         self.connection.close()
@@ -69,7 +105,29 @@ class Stored:
 
     def erase(self, slots, tree=None):
         with self.change(tree) as edit:
+            self.erase_in(edit, slots)
+
+    def erase_in(self, edit, slots):
+        if self.number is PERMANENT:
+            edit.erase_permanent(slots)
+        else:
             edit.erase(slots)
+
+    def prepare(self, number):
+        """Prepare a generation and return its epoch key."""
+        epoch_key = os.urandom(32)
+        provider_id = insert_provider(self.connection, ProviderKind.FILE, {})
+        context = KeyContext(self.state().tenant, self.number, number)
+        insert_generation(self.connection, self.providers, provider_id, context, epoch_key)
+        self.connection.commit()
+        return epoch_key
+
+    def move(self, number, tree=None):
+        """Move the tree to the generation with a number."""
+        epoch_key = self.prepare(number)
+        with self.change(tree) as edit:
+            edit.reseal(number, epoch_key)
+            close_generations(self.connection, self.number, number, at=1)
 
     def key(self, slot, tree=None):
         tree = tree or self.tree
@@ -81,11 +139,15 @@ class Stored:
     def nodes(self):
         """Every sealed node, by level and number."""
         rows = self.connection.exec_driver_sql("SELECT level, number, sealed FROM vault_node")
-        return {(level, number): bytes(sealed) for level, number, sealed in rows}
+        return {
+            (level, number): bytes(sealed)
+            for level, number, sealed in rows
+            if tree_of(number << 8 * (level + 1)) is self.number
+        }
 
     def plain_nodes(self):
         """Every node, opened by a tree that has cached nothing."""
-        tree = KeyTree(self.provider)
+        tree = self.reader()
         state = tree.state(self.connection)
         return {name: tree.node(self.connection, state, name) for name in self.nodes()}
 
@@ -110,12 +172,13 @@ def path_of(slot):
 class TreeAgainstDictionary(RuleBasedStateMachine):
     """Two processes with caches of their own change one tree; a dictionary says what is right."""
 
-    @initialize()
-    def begin(self):
-        self.stored = Stored()
-        self.trees = [KeyTree(self.stored.provider), KeyTree(self.stored.provider)]
+    @initialize(number=st.sampled_from(TreeNumber))
+    def begin(self, number):
+        self.stored = Stored(number)
+        self.trees = [self.stored.reader(), self.stored.reader()]
         self.live = {}
         self.erased = {}
+        self.generation = 1
 
     def teardown(self):
         if hasattr(self, "stored"):
@@ -127,7 +190,7 @@ class TreeAgainstDictionary(RuleBasedStateMachine):
 
     @property
     def next_slot(self):
-        return len(self.live) + len(self.erased)
+        return first_slot(self.stored.number) + len(self.live) + len(self.erased)
 
     def chosen(self, random_, most=5):
         return random_.sample(sorted(self.live), min(random_.randint(1, most), len(self.live)))
@@ -152,7 +215,7 @@ class TreeAgainstDictionary(RuleBasedStateMachine):
         slots, keys = self.chosen(random_), some_keys(count)
         with self.stored.change(self.trees[who]) as edit:
             first = edit.add(keys)
-            edit.erase(slots)
+            self.stored.erase_in(edit, slots)
             assert edit.key(first) == keys[0]
             with pytest.raises(KeyLost):
                 edit.key(slots[0])
@@ -165,14 +228,20 @@ class TreeAgainstDictionary(RuleBasedStateMachine):
         edit = self.trees[who].edit(self.stored.connection)
         edit.add(some_keys(count))
         if self.live:
-            edit.erase(self.chosen(random_))
+            self.stored.erase_in(edit, self.chosen(random_))
         if written:
             edit.write()
         self.stored.connection.rollback()
 
     @rule(who=who)
+    def move_to_the_next_generation(self, who):
+        self.generation += 1
+        self.stored.move(self.generation, self.trees[who])
+        self.stored.providers.destroy(TENANT, self.stored.number, self.generation - 1)
+
+    @rule(who=who)
     def reopen(self, who):
-        self.trees[who] = KeyTree(self.stored.provider)
+        self.trees[who] = self.stored.reader()
 
     @rule(who=who, random_=st.randoms(use_true_random=False))
     def read_some(self, who, random_):
@@ -194,7 +263,7 @@ class TreeAgainstDictionary(RuleBasedStateMachine):
         assert self.stored.state().next_slot == self.next_slot
 
     def everything_is_as_the_dictionary_says(self):
-        for tree in (*self.trees, KeyTree(self.stored.provider)):
+        for tree in (*self.trees, self.stored.reader()):
             for slot, key in self.live.items():
                 assert self.stored.key(slot, tree) == key
             for slot in self.erased:
@@ -298,10 +367,10 @@ def test_seventy_thousand_keys_in_one_change(stored):
     levels = [level for level, _ in stored.nodes()]
     assert [levels.count(level) for level in range(4)] == [274, 2, 1, 1]
     borders = (0, 255, 256, 65_535, 65_536, 65_791, 65_792, 69_999)
-    for tree in (stored.tree, KeyTree(stored.provider)):
+    for tree in (stored.tree, stored.reader()):
         assert all(stored.key(slot, tree) == keys[slot] for slot in borders)
     stored.erase([65_535, 65_536])
-    reader = KeyTree(stored.provider)
+    reader = stored.reader()
     for slot in (65_535, 65_536):
         with pytest.raises(KeyLost):
             stored.key(slot, reader)
@@ -312,7 +381,7 @@ def test_seventy_thousand_keys_in_one_change(stored):
 
 
 def set_next_slot(stored, slot):
-    stored.connection.exec_driver_sql("UPDATE vault_tree SET next_slot = ?", (slot,))
+    stored.connection.exec_driver_sql("UPDATE vault_tree SET next_slot = ? WHERE id = 1", (slot,))
     stored.connection.commit()
 
 
@@ -322,7 +391,7 @@ def test_a_tree_that_begins_a_branch(stored, first):
     set_next_slot(stored, first)
     keys = some_keys(300)
     assert stored.add(keys) == first
-    reader = KeyTree(stored.provider)
+    reader = stored.reader()
     assert [stored.key(first + offset, reader) for offset in (0, 255, 256, 299)] == [
         keys[offset] for offset in (0, 255, 256, 299)
     ]
@@ -354,30 +423,108 @@ def test_nothing_can_be_erased_twice_or_before_it_is_there(stored, slots):
     assert [stored.key(slot) for slot in range(9)] == keys[:9]
 
 
-def test_a_permanent_slot_is_read_and_never_erased(stored):
-    # ST6: what must be kept for ever cannot be reached by an erasure.
+def test_a_permanent_slot_is_read_and_never_erased_like_others():
+    # ST6: what must be kept for ever cannot be reached by an ordinary erasure.
+    stored = Stored(PERMANENT)
+    keys = some_keys(2)
+    slot = stored.add(keys)
+    assert slot == 2**32
+    with pytest.raises(KeyLost, match="is permanent, not live"), stored.change() as edit:
+        edit.erase([slot])
+    assert stored.key(slot, stored.reader()) == keys[0]
+    # The control: the way that a broken glass opens, which reaches no ordinary slot.
+    stored.erase([slot])
+    with pytest.raises(KeyLost, match=f"slot {slot} of the key tree is erased"):
+        stored.key(slot, stored.reader())
+    assert stored.key(slot + 1, stored.reader()) == keys[1]
+    stored.close()
+
+
+def test_a_broken_glass_reaches_no_ordinary_slot(stored):
     keys = some_keys(1)
-    with stored.change() as edit:
-        slot = edit.add(keys)
-        edit.nodes[0, 0][slot] = keynode.SlotState.PERMANENT
-    assert stored.key(slot) == keys[0]
-    with pytest.raises(KeyLost, match="is permanent, not live"):
-        stored.erase([slot])
-    assert stored.key(slot, KeyTree(stored.provider)) == keys[0]
+    slot = stored.add(keys)
+    with pytest.raises(KeyLost, match="is live, not permanent"), stored.change() as edit:
+        edit.erase_permanent([slot])
+    assert stored.key(slot, stored.reader()) == keys[0]
+
+
+def test_the_trees_share_one_numbering_and_nothing_else(stored):
+    other = KeyTree(PERMANENT, stored.providers)
+    ours, theirs = some_keys(300), some_keys(300)
+    assert (stored.add(ours), stored.add(theirs, other)) == (0, 2**32)
+    assert [tree_of(slot) for slot in (0, 2**32 - 1, 2**32, 2**33 - 1)] == [
+        ORDINARY, ORDINARY, PERMANENT, PERMANENT,
+    ]  # fmt: skip
+    before = other.state(stored.connection)
+    stored.erase([5])
+    stored.move(2)
+    assert other.state(stored.connection) == before
+    stored.providers.destroy(TENANT, ORDINARY, 1)
+    assert stored.key(2**32 + 299, KeyTree(PERMANENT, stored.providers)) == theirs[299]
+    assert stored.key(299, stored.reader()) == ours[299]
+    assert stored.reader().open_all(stored.connection, stored.state()) == (5, 299)
+    assert other.open_all(stored.connection, before) == (5, 300)
+
+
+def test_a_moved_tree_opens_under_the_new_generation_alone(stored):
+    keys = some_keys(300)
+    stored.add(keys)
+    old, old_key = stored.nodes(), stored.tree.epoch_key(stored.connection, stored.state())
+    stale = stored.reader()
+    stored.key(7, stale)
+    stored.move(2)
+    new = stored.nodes()
+    assert {name for name in old if old[name] != new[name]} == {ROOT}
+    assert stored.state().label == (2, 2)
+    with pytest.raises(Damaged):
+        keynode.open_node(new[ROOT], old_key, TENANT, *ROOT)
+    assert keynode.open_node(old[ROOT], old_key, TENANT, *ROOT)
+    # Whoever slept through it goes on, with the new key alone.
+    assert stale.cached_key(1, 1, 7) == keys[7]
+    assert stored.key(7, stale) == keys[7]
+    assert stale.cached_key(1, 1, 7) is None
+    assert stale._epoch_keys.keys() == {2}
+    # A seal under the older one is refused, though it was begun before.
+    edit = stored.tree.edit(stored.connection)
+    edit.add(some_keys(1))
+    stored.move(3, stored.reader())
+    with pytest.raises(TreeMoved):
+        edit.write()
+    stored.connection.rollback()
+
+
+def test_a_tree_whose_root_key_is_gone_opens_no_more(stored):
+    stored.add(some_keys(1))
+    stored.providers.destroy(TENANT, ORDINARY, 1)
+    with pytest.raises(KeyGone):
+        stored.key(0, stored.reader())
+
+
+def test_an_edit_that_waits_for_a_root_key_reads_no_key_of_another_generation(vault):
+    """A snapshot from before the fence may not bring the older epoch key back into memory."""
+    core = vault._core
+    pointer = vault.put(b"x", category="nieuwsbrief", subject="s")
+    with core.database.read() as connection:
+        state = core.tree.state(connection)
+        vault.move_root_keys(FILE_PLACE, anew=True)
+        with pytest.raises(TreeMoved):
+            core.tree.node(connection, state, (0, 0))
+    assert core.tree._epoch_keys.keys() <= {2}
+    assert vault.get(pointer) == b"x"
 
 
 def test_a_change_on_a_tree_that_moved_is_refused_and_writes_nothing(stored):
     keys = some_keys(5)
     stored.add(keys)
     stale = stored.tree.edit(stored.connection)
-    stored.erase([2], KeyTree(stored.provider))
+    stored.erase([2], stored.reader())
     stale.add(some_keys(1))
     with pytest.raises(TreeMoved, match="changed by another writer"):
         stale.write()
     stored.connection.rollback()
     assert not stale.written
     stored.tree.adopt(stale)  # takes nothing over
-    for tree in (stored.tree, KeyTree(stored.provider)):
+    for tree in (stored.tree, stored.reader()):
         assert stored.key(1, tree) == keys[1]
         with pytest.raises(KeyLost):
             stored.key(2, tree)
@@ -387,7 +534,7 @@ def test_a_change_on_a_tree_that_moved_is_refused_and_writes_nothing(stored):
 def test_a_change_from_another_generation_is_refused(stored):
     edit = stored.tree.edit(stored.connection)
     edit.add(some_keys(1))
-    stored.connection.exec_driver_sql("UPDATE vault_tree SET generation = 2")
+    stored.connection.exec_driver_sql("UPDATE vault_tree SET generation = 2 WHERE id = 1")
     with pytest.raises(TreeMoved):
         edit.write()
 
@@ -398,7 +545,7 @@ def test_a_cache_counts_for_its_own_sequence_only(stored):
     state = stored.state()
     stored.key(1)
     assert stored.tree.cached_key(*state.label, 1) == keys[1]
-    stored.erase([1], KeyTree(stored.provider))
+    stored.erase([1], stored.reader())
     # This process has not looked since: its cache still has the key, and must not hand it out.
     moved = stored.state()
     assert moved.sequence == state.sequence + 1
@@ -440,7 +587,7 @@ def test_a_small_cache_gives_the_same_keys(stored, monkeypatch):
     monkeypatch.setattr(keytree, "_CACHED_NODES", 3)
     keys = some_keys(5_000)
     stored.add(keys)
-    reader = KeyTree(stored.provider)
+    reader = stored.reader()
     for slot in random.Random(1).sample(range(5_000), 500):
         assert stored.key(slot, reader) == keys[slot]
     assert len(reader._cache) <= 3
@@ -450,9 +597,9 @@ def test_the_provider_is_asked_once_per_generation_and_process(stored):
     for _ in range(5):
         stored.add(some_keys(300))
         stored.key(1)
-    assert stored.provider.unwrapped == 1
-    stored.key(1, KeyTree(stored.provider))
-    assert stored.provider.unwrapped == 2
+    assert stored.providers.unwrapped == 1
+    stored.key(1, stored.reader())
+    assert stored.providers.unwrapped == 2
 
 
 def test_an_empty_change_writes_nothing(stored):
@@ -469,10 +616,10 @@ DAMAGES = {
     ),
     "key node 1 at level 0 is missing": "DELETE FROM vault_node WHERE level = 0 AND number = 1",
     "key node 0 at level 1 is missing": "DELETE FROM vault_node WHERE level = 1",
-    "key node 0 at level 3 is missing": "DELETE FROM vault_node WHERE level = 3",
-    "key node 0 at level 3 does not open": "UPDATE vault_node SET sealed = x'00' WHERE level = 3",
+    "key node 0 at level 3 is missing": "DELETE FROM vault_node WHERE level = 3 AND number = 0",
+    "key node 0 at level 3 does not open": "UPDATE vault_node SET sealed = x'00' WHERE level = 3 AND number = 0",
     "generation 1 has no wrapped epoch key": "DELETE FROM vault_generation",
-    "the database has no key tree": "DELETE FROM vault_tree",
+    "the database lacks a key tree": "DELETE FROM vault_tree",
 }
 
 
@@ -480,18 +627,17 @@ DAMAGES = {
 def test_a_node_that_does_not_open_is_named_and_never_skipped(stored, message, damage):
     keys = some_keys(600)
     stored.add(keys)
-    assert stored.key(300, KeyTree(stored.provider)) == keys[300]
+    assert stored.key(300, stored.reader()) == keys[300]
     stored.connection.exec_driver_sql(damage)
     with pytest.raises(Damaged, match=f"^{message}$"):
-        stored.key(300, KeyTree(stored.provider))
+        stored.key(300, stored.reader())
 
 
-def test_node_keys_tenants_and_epoch_keys_are_fresh_each_time():
-    tenants, epoch_keys, node_keys = set(), set(), []
+def test_node_keys_and_epoch_keys_are_fresh_each_time():
+    epoch_keys, node_keys = set(), []
     for _ in range(20):
         stored = Stored()
         stored.add(some_keys(300))
-        tenants.add(stored.state().tenant)
         epoch_keys.add(stored.tree.epoch_key(stored.connection, stored.state()))
         nodes = stored.plain_nodes()
         node_keys += [
@@ -499,21 +645,40 @@ def test_node_keys_tenants_and_epoch_keys_are_fresh_each_time():
             for parent, position in ((ROOT, 0), ((2, 0), 0), ((1, 0), 0), ((1, 0), 1))
         ]
         stored.close()
-    assert len(tenants) == len(epoch_keys) == 20
+    assert len(epoch_keys) == 20
     assert len(set(node_keys)) == 80
-    assert bytes(16) not in tenants
     assert bytes(32) not in {*epoch_keys, *node_keys}
 
 
-def test_the_file_provider_carries_a_tree_as_well(stored, tmp_path):
-    provider = FileRootKey.create(tmp_path / "root.key", "words")
+def test_a_tenant_is_made_for_each_vault(tmp_path, passphrase):
+    tenants = set()
+    for number in range(3):
+        with Vault.create(tmp_path / str(number), passphrase) as vault:
+            tenants.add(vault._core.tenant)
+    assert len(tenants - {bytes(16)}) == 3
+
+
+def test_the_file_provider_carries_both_trees_as_well(stored, tmp_path):
     for table in ("vault_generation", "vault_tree", "vault_node"):
         stored.connection.exec_driver_sql(f"DELETE FROM {table}")
-    KeyTree.create(stored.connection, provider)
+    surroundings = Surroundings(tmp_path, "words")
+    plant_trees(stored.connection, Providers(surroundings), TENANT)
+    for number in TreeNumber:
+        keys = some_keys(3)
+        slot = stored.add(keys, KeyTree(number, Providers(surroundings)))
+        assert stored.key(slot + 2, KeyTree(number, Providers(surroundings))) == keys[2]
+    assert {path.name for path in (tmp_path / "keys").iterdir()} == {
+        "root-1.key",
+        "permanent-1.key",
+    }
+
+
+def test_planting_again_leaves_what_is_there(stored):
     keys = some_keys(3)
-    tree = KeyTree(provider)
-    stored.add(keys, tree)
-    assert stored.key(2, KeyTree(FileRootKey(tmp_path / "root.key", "words"))) == keys[2]
+    stored.add(keys)
+    before = stored.nodes(), stored.state()
+    plant_trees(stored.connection, stored.providers, bytes(16))
+    assert (stored.nodes(), stored.state()) == before
 
 
 def test_no_key_is_shown(stored):

@@ -99,8 +99,8 @@ def test_another_passphrase_opens_nothing(vault_folder, passphrase):
 
 def test_the_root_key_of_another_vault_is_noticed_at_once(vault_folder, passphrase, tmp_path):
     Vault.create(tmp_path / "other", passphrase).close()
-    other = (tmp_path / "other" / "keys" / "root.key").read_bytes()
-    (vault_folder / "keys" / "root.key").write_bytes(other)
+    other = (tmp_path / "other" / "keys" / "root-1.key").read_bytes()
+    (vault_folder / "keys" / "root-1.key").write_bytes(other)
     with pytest.raises(Damaged, match="epoch key of generation 1 does not open"):
         Vault.open(vault_folder, passphrase)
 

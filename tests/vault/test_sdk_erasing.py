@@ -16,7 +16,7 @@ from vault import (
     InvalidInput,
     Outcome,
     Refused,
-    erasing,
+    destroying,
     keynode,
 )
 
@@ -241,16 +241,18 @@ def test_a_destruction_that_left_something_is_incomplete_and_not_done(
 
         monkeypatch.setattr(keynode, "zero_slot", only_the_state)
     else:
-        destroy = erasing._destroy
+        leave_tombstone = destroying._leave_tombstone
 
-        def restore_a_body(change, record, versions, *rest):
-            destroy(change, record, versions, *rest)
-            change.connection.exec_driver_sql(
-                "UPDATE vault_version SET body = x'00' WHERE slot = ?", (versions[0].slot,)
+        def restore_a_body(connection, target, act_id):
+            leave_tombstone(connection, target, act_id)
+            connection.exec_driver_sql(
+                "UPDATE vault_version SET body = x'00' WHERE record_id = ? AND number = 1",
+                (target.record.id,),
             )
 
-        monkeypatch.setattr(erasing, "_destroy", restore_a_body)
-    with pytest.raises(Incomplete, match=f"^record {pointer}: version 1.* was not destroyed; run"):
+        monkeypatch.setattr(destroying, "_leave_tombstone", restore_a_body)
+    what = f"{left} of version 1.* was not destroyed; run"
+    with pytest.raises(Incomplete, match=f"^record {pointer}: {what}"):
         vault.erase(pointer, CONSENT)
     faults = [str(fault) for fault in vault.audit().faults]
     assert faults != []
@@ -265,7 +267,7 @@ def test_an_erasure_that_fails_halfway_changes_nothing(vault, rows, monkeypatch)
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(erasing, "append_pending", fail)
+    monkeypatch.setattr(destroying, "append_pending", fail)
     with pytest.raises(ZeroDivisionError):
         vault.erase(pointer, CONSENT)
     assert counts(rows) == before

@@ -32,6 +32,7 @@ from vault.erasing import MAX_REASON_BYTES
 from vault.keynode import SlotState
 from vault.keytree import ROOT_LEVEL, KeyTree
 from vault.preparing import MAX_PAYLOAD_BYTES
+from vault.rootkeys.provider import TreeNumber
 from vault.subjects import BucketKeys, SubjectIndex, bucket_of
 
 RANGE = [str(number) for number in range(999_990_000, 1_000_000_000)]
@@ -138,7 +139,7 @@ def ledger_bytes(vault: Vault, pointers: list[str]) -> bytes:
 def brute_force(vault: Vault, pointers: list[str], numbers: list[str]) -> list[str]:
     """Return the people of whom a guess lies in the ledger."""
     there = windows(ledger_bytes(vault, pointers[:20]))
-    [(tenant,)] = query(vault, "SELECT tenant FROM vault_tree")
+    [(tenant,)] = query(vault, "SELECT DISTINCT tenant FROM vault_tree")
     salts = [b"", vault.origin.encode(), bytes(tenant), bytes(32)]
     some = random.Random(1).sample(pointers, min(6, len(pointers)))
     salts += [parse_pointer(pointer) for pointer in some]
@@ -201,11 +202,13 @@ def index_of(vault: Vault) -> list[tuple[int, bytes, bytes]]:
 
 
 def nodes_of(vault: Vault) -> dict[tuple[int, int], bytes]:
-    """Return the plaintext of each node of a vault's key tree."""
-    tree = KeyTree(vault._core.keyring.root)
+    """Return the plaintext of each node of a vault's ordinary key tree."""
+    tree = KeyTree(TreeNumber.ORDINARY, vault._core.providers)
     with vault._core.database.read() as connection:
         state = tree.state(connection)
-        names = connection.exec_driver_sql("SELECT level, number FROM vault_node").all()
+        names = connection.exec_driver_sql(
+            "SELECT level, number FROM vault_node WHERE number >> (8 * (3 - level)) = 0"
+        ).all()
         return {(row[0], row[1]): tree.node(connection, state, (row[0], row[1])) for row in names}
 
 

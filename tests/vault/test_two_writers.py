@@ -20,6 +20,7 @@ from guarantees_worker import Operation, Worker, share
 from vault import Erased, TreeMoved, Vault, keynode
 from vault.keynode import SlotState
 from vault.keytree import KeyTree, TreeEdit, TreeState
+from vault.rootkeys.provider import TreeNumber
 
 RECORDS = 6
 SHARED_RECORDS = 120
@@ -55,7 +56,7 @@ def slot_state(vault: Vault, pointer: str) -> SlotState:
         "SELECT v.slot FROM vault_version v JOIN vault_record r ON r.id = v.record_id"
         " ORDER BY r.id LIMIT 1",
     )
-    tree = KeyTree(vault._core.keyring.root)
+    tree = KeyTree(TreeNumber.ORDINARY, vault._core.providers)
     with vault._core.database.read() as connection:
         leaf = tree.node(connection, tree.state(connection), (0, slot >> 8))
     return keynode.state_at(leaf, slot & 255)

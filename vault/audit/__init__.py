@@ -8,6 +8,8 @@ Nothing comes from a cache. The parts, in order; each names its faults and the n
     key tree   vault/audit/tree.py: each node opens, each slot is used as its owner says
     records    vault/audit/records.py: each blob opens and matches its commitment in the ledger,
                each row its tag; of an erased record only a tombstone and its entries are left
+               vault/audit/parts.py: likewise each field group
+               vault/audit/erasures.py: each erasure has its row, each certificate its entry
     subjects   vault/audit/subjects.py: each subject row opens and lies where it would be found
     anchors    anchor/check.py
 
@@ -108,7 +110,9 @@ def _parts(
         "key nodes": tree.nodes_checked,
         "slots": tree.slots_checked,
         "versions": records.versions_checked,
+        "field groups": records.parts.parts_checked,
         "erased": records.tombstones_checked,
+        "certificates": records.erasures.certificates_checked,
     }
 
 

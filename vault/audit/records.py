@@ -7,16 +7,18 @@ A restore can find entries of records, or of versions, that no backup held. Thei
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from sqlalchemy import Connection
 
-from ledger.entry import Entry, EntryKind, parse_entry
+from ledger.entry import CORE_GROUP, Entry, EntryKind, parse_entry
 from ledger.errors import LedgerError, Malformed
 from ledger.fault import Fault
 from ledger.log import Log
 from ledger.pointer import format_pointer
 from ledger.tiles import TILE_WIDTH
+from vault.audit.erasures import ErasuresAudit
+from vault.audit.parts import PartsAudit
 from vault.audit.tree import TreeAudit
 from vault.cipher import RecordKeys, Sealed, derive_record_keys
 from vault.core import Core
@@ -44,6 +46,8 @@ class RecordsAudit:
         self._log = Log(connection)
         self._pending: dict[bytes, list[Entry]] = {}
         self._bundle = lru_cache(_CACHED_BUNDLES)(self._log.bundle)
+        self.parts = PartsAudit(core, connection, tree)
+        self.erasures = ErasuresAudit(connection)
         self.versions_checked = 0
         self.tombstones_checked = 0
 
@@ -74,6 +78,9 @@ class RecordsAudit:
                 last_record = record.id
                 seen_entries += len(entries)
                 yield from self._whole_record(where, record, entries)
+                yield from self.erasures.check(where, record, entries)
+                has_gaps = partial(self._has_gaps, record)
+                yield from self.parts.check(where, record, entries, has_gaps)
             if record.erased_act is None:
                 yield from self._living(where, record, number, slot, body, entries)
             else:
@@ -93,10 +100,11 @@ class RecordsAudit:
         return found + self._pending.get(pointer, [])
 
     def _whole_record(self, where: str, record: RecordRow, entries: list[Entry]) -> Iterator[Fault]:
-        numbers = [entry.version for entry in entries if entry.kind is EntryKind.VERSION]
+        core = [entry for entry in entries if entry.group == CORE_GROUP]
+        numbers = [entry.version for entry in core if entry.kind is EntryKind.VERSION]
         if len(numbers) != record.current or numbers != list(range(1, len(numbers) + 1)):
             yield Fault(where, f"has version {record.current}, the ledger says {numbers}")
-        erasures = [entry.version for entry in entries if entry.kind is EntryKind.ERASURE]
+        erasures = [entry.version for entry in core if entry.kind is EntryKind.ERASURE]
         if erasures != ([] if record.erased_act is None else [record.current]):
             yield Fault(where, "the vault and the ledger differ on whether it was erased")
         if record.erased_act is None:
@@ -163,7 +171,11 @@ class RecordsAudit:
         commitment = self._core.committer.commit(
             keys.commitment, bytes(record.pointer), number, payload
         )
-        if not any(entry.version == number and entry.commitment == commitment for entry in entries):
+        if commitment not in [
+            entry.commitment
+            for entry in entries
+            if (entry.kind, entry.group, entry.version) == (EntryKind.VERSION, CORE_GROUP, number)
+        ]:
             yield Fault(where, f"version {number} is not what the ledger committed to")
         if record.category not in self._core.config.categories:
             yield Fault(where, "its category is not configured any more")
@@ -196,6 +208,12 @@ class RecordsAudit:
                 self._core.cipher.open(keys, bytes(record.pointer), version, reason, Sealed.NOTE)
             except Damaged as error:
                 yield Fault(where, f"the reason of its hold: {error}")
+
+    def _has_gaps(self, record: RecordRow) -> bool:
+        """Tell whether a restore may have lacked some of a record's content."""
+        if record.erased_act is not None and self.erasures.is_replayed(record):
+            return True
+        return self._is_lost(record)
 
     def _is_lost(self, record: RecordRow) -> bool:
         """Tell whether a restore lacked some of a record's versions."""

@@ -1,9 +1,9 @@
 """Audit of the key tree: nodes, slots and who uses them.
 
 Every slot below the next free one of its tree was handed out once, to a record version, a field
-group, a bucket of the subject index or an import run. Its state must be what its owner says: a live owner needs a key (otherwise
-the record is LOST, which is not the same as erased), and a key needs a live owner (otherwise an
-erasure left it behind).
+group, a bucket of the subject index or an import run. Its state must be what its owner says: a live
+owner needs a key (otherwise the record is LOST, which is not the same as erased), and a key needs a
+live owner (otherwise an erasure left it behind).
 """
 
 from __future__ import annotations

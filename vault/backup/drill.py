@@ -152,7 +152,7 @@ class _Comparison:
         row = run(
             self._here, "SELECT erased_act FROM vault_record WHERE pointer = ?", (pointer,)
         ).fetchone()
-        if row is None or row[0] is not None and row[0] <= self._last_act:
+        if row is None or (row[0] is not None and row[0] <= self._last_act):
             return _Here.GONE
         return _Here.LIVING if row[0] is None else _Here.JUST_ERASED
 

@@ -272,13 +272,13 @@ class _Replay:
         """
         rows = run(
             self._connection,
-            "SELECT r.id, r.pointer, r.current, p.field_group, coalesce(s.erased, 0)"
+            "SELECT r.id, r.pointer, max(p.number), p.field_group, coalesce(s.erased, 0)"
             " FROM vault_part p JOIN vault_record r ON r.id = p.record_id"
             " LEFT JOIN said s ON s.pointer = r.pointer AND s.field_group = p.field_group"
             " WHERE p.body IS NOT NULL GROUP BY r.id, p.field_group"
             " HAVING coalesce(s.erased, 0) = 1 OR min(p.slot IN (SELECT slot FROM dead)) = 1",
         ).fetchall()
-        for record_id, pointer, current, group, is_said in rows:
+        for record_id, pointer, last, group, is_said in rows:
             slots = run(
                 self._connection,
                 "SELECT slot FROM vault_part WHERE record_id = ? AND field_group = ?"
@@ -294,7 +294,7 @@ class _Replay:
                 (record_id, group),
             )
             if not is_said:
-                append_pending(self._connection, [encode_erasure(bytes(pointer), current, group)])
+                append_pending(self._connection, [encode_erasure(bytes(pointer), last, group)])
         return len(rows)
 
     def _fill_versions(self) -> None:

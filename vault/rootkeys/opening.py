@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from vault.errors import InvalidInput
 from vault.rootkeys.provider import (
+    FIRST_GENERATION,
     Assurance,
     Options,
     ProviderKind,
