@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from ledger.files import flush_folder
-from vault.errors import ConfigurationError, InvalidInput
+from vault.errors import ConfigurationError
 from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
 
 KEY = Path("signer") / "organisation.key"
@@ -93,24 +93,22 @@ def create(folder: Path, passphrase: str, origin: str, now: dt.datetime) -> None
         now: UTC; the certificate holds from here on.
 
     Raises:
-        InvalidInput: the origin is longer than a certificate can name.
         ConfigurationError: there is an organisation key already.
     """
-    size = len(origin.encode())
-    if size > MAX_NAME:
-        raise InvalidInput(
-            f"the origin has {size} bytes; the organisation's certificate can name at most"
-            f" {MAX_NAME}"
-        )
     private_key = ec.generate_private_key(ec.SECP256R1())
     scalar = private_key.private_numbers().private_value.to_bytes(SECRET_BYTES, "big")
     write_key_file(folder / KEY, _LABEL, scalar, passphrase)
-    pem = _self_signed(private_key, origin, now).public_bytes(Encoding.PEM)
+    pem = _self_signed(private_key, _common_name(origin), now).public_bytes(Encoding.PEM)
     with (folder / CERTIFICATE).open("xb") as file:
         file.write(pem)
         file.flush()
         os.fsync(file.fileno())
     flush_folder(folder / CERTIFICATE.parent)
+
+
+def _common_name(origin: str) -> str:
+    """Return an origin as far as a certificate can name it; the key is trusted, not its name."""
+    return origin.encode()[:MAX_NAME].decode(errors="ignore")
 
 
 def read_certificate(folder: Path) -> x509.Certificate:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import create_engine
 
-from vault import Damaged, KeyGone, KeyLost, TreeMoved, Vault, keynode, keytree
+from vault import Damaged, KeyGone, KeyLost, TreeMoved, Vault, keynode, keytree, shredding
 from vault.generations import Providers, close_generations, insert_generation, insert_provider
 from vault.keytree import (
     MAX_SLOTS,
@@ -506,7 +506,7 @@ def test_an_edit_that_waits_for_a_root_key_reads_no_key_of_another_generation(va
     pointer = vault.put(b"x", category="nieuwsbrief", subject="s")
     with core.database.read() as connection:
         state = core.tree.state(connection)
-        vault.move_root_keys(FILE_PLACE, anew=True)
+        shredding.move(core, ORDINARY, FILE_PLACE, core.caller(None, None), anew=True)
         with pytest.raises(TreeMoved):
             core.tree.node(connection, state, (0, 0))
     assert core.tree._epoch_keys.keys() <= {2}

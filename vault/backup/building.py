@@ -41,7 +41,7 @@ from vault.core import DATABASE_FILE, Core
 from vault.database import Database
 from vault.errors import Damaged, InvalidInput, KeyGone
 from vault.keyring import SIGNER_FOLDER, Keyring
-from vault.keytree import root_of
+from vault.keytree import KeyTree, root_of
 from vault.rootkeys.provider import TreeNumber
 
 _SCRATCH = "scratch"
@@ -189,27 +189,25 @@ class Building:
                 path = self.folder / config.local_anchor
                 path.parent.mkdir(mode=0o700)
                 write_durably(path, self._text(LOCAL_ANCHOR).encode())
-            tree = TreeNumber.ORDINARY
-            try:
-                core = Core(
-                    self.folder,
-                    config,
-                    database,
-                    self._keyring,
-                    actor or config.actor,
-                    self._clock,
-                )
-                tree = TreeNumber.PERMANENT
-                with database.read() as connection:
-                    permanent = core.trees[tree]
-                    permanent.node(connection, permanent.state(connection), root_of(tree))
-            except KeyGone as gone:
-                raise KeysDestroyed(tree, _generation(database, tree), str(gone)) from None
+            for number in TreeNumber:
+                self._open_root(database, number)
+            core = Core(
+                self.folder, config, database, self._keyring, actor or config.actor, self._clock
+            )
         except BaseException:
             database.close()
             raise
         self._on_step(RestoreStep.OPENED)
         return core
+
+    def _open_root(self, database: Database, number: TreeNumber) -> None:
+        tree = KeyTree(number, self._keyring.providers)
+        with database.read() as connection:
+            state = tree.state(connection)
+            try:
+                tree.node(connection, state, root_of(number))
+            except KeyGone as gone:
+                raise KeysDestroyed(number, state.generation, str(gone)) from None
 
     def finish(self, core: Core, *, signs: bool) -> RestoreReport:
         """Replay and audit: steps 5 and 6.
