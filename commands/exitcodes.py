@@ -55,6 +55,7 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
         vault.errors.KeyGone,
         "bring a newer copy of the database or of its keys; this one is older than the last shred",
     ),
+    (vault.errors.NotCertified, ""),
     (vault.errors.NotFound, "check the pointer, or look it up with 'kluis find'"),
 )
 

@@ -2,9 +2,10 @@
 
 An erasure is certified once its epoch was closed. What the certificate says is looked up then, not
 remembered: what is left in the stored bytes, what became of each generation from the record's birth
-to its erasure, what operators declared, which custodians attested. When any of that moves on, the
-certificate is issued anew with the next number; nothing moves back. Each one's SHA-256 is an entry of
-the ledger. Tested in tests/vault/test_certifying.py.
+to its erasure, what operators declared, which custodians attested. A generation is called gone only
+if its provider does not deny that now. When any of that moves on, the certificate is issued anew
+with the next number; one that says irrecoverable is the last. Each one's SHA-256 is an entry of the
+ledger. Tested in tests/vault/test_certifying.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import datetime as dt
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from sqlalchemy import Connection
@@ -46,13 +47,20 @@ from policy.decision import DecisionCode, Ground
 from vault.checkpointing import integrate_pending
 from vault.core import Caller, Core
 from vault.destroying import undestroyed
-from vault.errors import Damaged, NotFound
+from vault.errors import (
+    Damaged,
+    InvalidInput,
+    NotCertified,
+    ProviderDenied,
+    ProviderFailed,
+    ProviderUnreachable,
+)
 from vault.escrow.attestation import attestations_needed, is_irrecoverable
 from vault.escrow.stored import escrows
 from vault.generations import Generation, GenerationState, load_generations, load_provider
 from vault.records import load_record
 from vault.rootkeys.opening import provider_class
-from vault.rootkeys.provider import TreeNumber
+from vault.rootkeys.provider import KeyReport, Presence, TreeNumber
 
 _BATCH = 1_000
 _BUNDLES = 256
@@ -63,7 +71,8 @@ _SELECT = (
     " WHERE record_id = e.record_id AND field_group = e.field_group) END,"
     " e.field_group, e.tree, e.born, e.erased, a.at,"
     " a.actor, e.ground, e.code, e.article, e.rule_version, e.retention, e.archiefactiedatum,"
-    " e.approvers, c.number, c.status, c.irrecoverability"
+    " e.approvers, c.number, c.status, c.irrecoverability,"
+    " CASE c.status WHEN ? THEN c.document END"
     " FROM vault_erasure e JOIN vault_record r ON r.id = e.record_id"
     " JOIN vault_act a ON a.id = e.act_id"
     " JOIN vault_tree t ON t.id = e.tree + 1"
@@ -127,6 +136,61 @@ class _Erasure:
     number: int | None
     status: str | None
     irrecoverability: str | None
+    partial: bytes | None
+
+    def is_news(self, statement: Certificate) -> bool:
+        """Tell whether a statement says something else than the newest certificate does."""
+        if (statement.status, statement.irrecoverability) != (self.status, self.irrecoverability):
+            return True
+        if self.partial is None:
+            return False
+        return statement.failures != SignedCertificate.parse(self.partial).certificate.failures
+
+
+class _Denials:
+    """What providers say now of generations that are stored as gone, each asked once in a run.
+
+    Args:
+        core: of the open vault.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._answers: dict[tuple[TreeNumber, int], KeyReport | None] = {}
+        self._silent: set[int] = set()
+
+    def ask(self, batch: Sequence[_Erasure]) -> None:
+        """Ask of every generation that certificates of a batch of erasures could call gone."""
+        spans = {(one.tree, one.born, one.erased) for one in batch}
+        with self._core.database.read() as connection:
+            stored = {number: load_generations(connection, number) for number in TreeNumber}
+            named = {
+                (one.tree, one.number): one
+                for tree, born, erased in spans
+                for one in stored[TreeNumber(tree)][born - 1 : erased]
+                if one.state is GenerationState.GONE
+            }
+        for name in sorted(named.keys() - self._answers.keys()):
+            self._answers[name] = self._denial(named[name])
+
+    def of(self, generation: Generation) -> KeyReport | None:
+        """Return a provider's answer that a generation is not gone; None where it gave none."""
+        return self._answers.get((generation.tree, generation.number))
+
+    def _denial(self, generation: Generation) -> KeyReport | None:
+        if generation.provider_id in self._silent:
+            return None
+        try:
+            with self._core.database.read() as connection:
+                provider = self._core.providers.get(connection, generation.provider_id)
+            report = provider.report(generation.reference)
+        # It may be dismantled by now. What it said when the key was destroyed stands.
+        except ProviderUnreachable:
+            self._silent.add(generation.provider_id)
+            return None
+        except (InvalidInput, ProviderDenied, ProviderFailed):
+            return None
+        return None if report.presence is Presence.GONE else report
 
 
 def certify(core: Core, caller: Caller) -> Issued:
@@ -136,9 +200,11 @@ def certify(core: Core, caller: Caller) -> Issued:
         RolledBack, Forked, SignerStateLost: the database is not the one that was signed last.
     """
     total, irrecoverable, last = 0, 0, 0
+    denials = _Denials(core)
     while True:
         with core.database.read() as connection:
-            rows = run(connection, _SELECT, (last, Status.IRRECOVERABLE, _BATCH)).fetchall()
+            parameters = (Status.PARTIAL, last, Status.IRRECOVERABLE, _BATCH)
+            rows = run(connection, _SELECT, parameters).fetchall()
         if not rows:
             return Issued(total, irrecoverable)
         if not last:
@@ -146,7 +212,8 @@ def certify(core: Core, caller: Caller) -> Issued:
             integrate_pending(core)
         batch = [_Erasure(*row) for row in rows]
         last = batch[-1].id
-        signed = _issue(core, batch)
+        denials.ask(batch)
+        signed = _issue(core, batch, denials)
         total += len(signed)
         irrecoverable += sum(one.certificate.status is Status.IRRECOVERABLE for one in signed)
 
@@ -160,7 +227,8 @@ def newest_certificate(core: Core, pointer_text: str, group: str | None) -> byte
         group: name of a field group that was erased by itself; None for the whole record.
 
     Raises:
-        NotFound: no such record, or no certificate yet.
+        NotFound: no such record.
+        NotCertified: it has no certificate yet.
     """
     pointer = parse_pointer(pointer_text)
     with core.database.read() as connection:
@@ -176,13 +244,13 @@ def newest_certificate(core: Core, pointer_text: str, group: str | None) -> byte
     if row is None:
         is_living = record.erased_act is None and group is None
         why = "it was not erased" if is_living else "run 'kluis shred' once it was erased"
-        raise NotFound(f"record {record.name} has no certificate of destruction: {why}")
+        raise NotCertified(f"record {record.name} has no certificate of destruction: {why}")
     return bytes(row[0])
 
 
-def _issue(core: Core, batch: Sequence[_Erasure]) -> list[SignedCertificate]:
+def _issue(core: Core, batch: Sequence[_Erasure], denials: _Denials) -> list[SignedCertificate]:
     with core.database.read() as connection:
-        writer = _Writer(core, connection)
+        writer = _Writer(core, connection, denials)
         left = undestroyed(core, connection, [(one.record_id, one.field_group) for one in batch])
         news = [
             (erasure, statement)
@@ -190,8 +258,7 @@ def _issue(core: Core, batch: Sequence[_Erasure]) -> list[SignedCertificate]:
             for statement in [
                 writer.statement(erasure, left.get((erasure.record_id, erasure.field_group)))
             ]
-            if (statement.status, statement.irrecoverability)
-            != (erasure.status, erasure.irrecoverability)
+            if erasure.is_news(statement)
         ]
     signed = [statement.sign(core.keyring.organisation.sign) for _, statement in news]
     with core.database.write() as connection:
@@ -230,11 +297,13 @@ class _Writer:
     Args:
         core: of the open vault.
         connection: with the snapshot.
+        denials: what providers say now.
     """
 
-    def __init__(self, core: Core, connection: Connection) -> None:
+    def __init__(self, core: Core, connection: Connection, denials: _Denials) -> None:
         self._core = core
         self._connection = connection
+        self._denials = denials
         self._log = Log(connection)
         # Entries that were integrated together lie in at most 256 bundles, in no order.
         self._bundle = lru_cache(_BUNDLES)(self._log.bundle)
@@ -292,6 +361,16 @@ class _Writer:
 
     def _generation(self, one: Generation) -> certificates.Generation:
         kind, _ = load_provider(self._connection, one.provider_id)
+        denial = self._denials.of(one)
+        if denial is not None:
+            state = GenerationState.CLOSED if denial.gone_at is None else GenerationState.SCHEDULED
+            one = replace(
+                one,
+                state=state,
+                response=denial.response,
+                asked_at=self._now,
+                gone_at=denial.gone_at,
+            )
         presence = {
             GenerationState.GONE: certificates.Presence.GONE,
             GenerationState.SCHEDULED: certificates.Presence.SCHEDULED,

@@ -114,11 +114,12 @@ def destroy(change: Change, target: Target, act_id: int) -> int:
             " WHERE record_id = ? AND body IS NOT NULL",
             (generation, record.id),
         )
-    _record_erasure(connection, target, act_id, tree, min(key.birth for key in keys), generation)
     _leave_tombstone(connection, target, act_id)
-    _forget_subject(change, record)
-    if record.import_slot is not None:
-        _forget_import(change, record.import_slot)
+    births = [key.birth for key in keys]
+    shared = [*_forget_subject(change, record), *_forget_import(change, record)]
+    if tree is TreeNumber.ORDINARY:
+        births += shared
+    _record_erasure(connection, target, act_id, tree, min(births), generation)
     append_pending(connection, [encode_erasure(bytes(record.pointer), record.current)])
     return record.current
 
@@ -204,24 +205,34 @@ def _leave_tombstone(connection: Connection, target: Target, act_id: int) -> Non
     )
 
 
-def _forget_subject(change: Change, record: RecordRow) -> None:
+def _forget_subject(change: Change, record: RecordRow) -> list[int]:
+    """Drop the subject with its last record; return since which generation the index had it."""
     if record.subject_id is None:
-        return
+        return []
     others = run(
         change.connection,
         "SELECT 1 FROM vault_record WHERE subject_id = ? LIMIT 1",
         (record.subject_id,),
     ).fetchone()
-    if others is None:
-        change.subjects.forget(change.edit, record.subject_id)
+    return [] if others else [change.subjects.forget(change.edit, record.subject_id)]
 
 
-def _forget_import(change: Change, slot: int) -> None:
+def _forget_import(change: Change, record: RecordRow) -> list[int]:
+    """Drop the import run of a record; return the generation of the key of its tag, or before."""
     # The run's tag could confirm a guess at the whole file, so it dies with the first of its
     # records; the others keep the slot's number, which names nothing any more.
+    slot = record.import_slot
     gone = run(change.connection, "DELETE FROM vault_import WHERE slot = ?", (slot,))
-    if gone.rowcount:
-        change.edit.erase([slot])
+    if not gone.rowcount or slot is None:
+        return []
+    change.edit.erase([slot])
+    # Slots only rise, so whoever owns the next lower one was born no later than this key.
+    row = run(
+        change.connection,
+        "SELECT birth_generation FROM vault_version WHERE slot < ? ORDER BY slot DESC LIMIT 1",
+        (slot,),
+    ).fetchone()
+    return [1 if row is None else int(row[0])]
 
 
 def undestroyed(

@@ -29,6 +29,10 @@ class NotFound(VaultError):
     """No record has this pointer."""
 
 
+class NotCertified(NotFound):
+    """There is no certificate of destruction, or not yet."""
+
+
 class Erased(VaultError):
     """The record was erased; nothing can open it any more.
 

@@ -20,9 +20,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.driver import run
-from vault.errors import Damaged, KeyGone
+from vault.errors import Damaged, KeyGone, ProviderFailed
 from vault.rootkeys.opening import open_provider
 from vault.rootkeys.provider import (
+    EPOCH_KEY_BYTES,
     KeyContext,
     KeyReport,
     Options,
@@ -111,13 +112,17 @@ class Providers:
         Raises:
             KeyGone: its root key was destroyed, or the wrapped epoch key is not kept any more.
             Damaged: the wrapped epoch key is not what the provider wrapped.
+            ProviderFailed: what it answers is no epoch key.
         """
         number = generation.number
         if generation.wrapped is None:
             raise KeyGone(f"generation {number} of the key tree was destroyed")
         context = KeyContext(tenant, generation.tree, number)
         provider = self.get(connection, generation.provider_id)
-        return provider.unwrap(generation.reference, context, generation.wrapped)
+        epoch_key = provider.unwrap(generation.reference, context, generation.wrapped)
+        if len(epoch_key) != EPOCH_KEY_BYTES:
+            raise ProviderFailed(f"the provider unwrapped to {len(epoch_key)} bytes")
+        return epoch_key
 
 
 def insert_provider(connection: Connection, kind: ProviderKind, options: Options) -> int:
@@ -183,6 +188,17 @@ def store_generation(
             GenerationState.PREPARED,
         ),
     )
+
+
+def replace_wrapped(connection: Connection, prepared: Generation, wrapped: bytes) -> None:
+    """Give a prepared generation, under which nothing is sealed yet, another epoch key."""
+    replaced = run(
+        connection,
+        "UPDATE vault_generation SET wrapped = ? WHERE tree = ? AND number = ? AND state = ?",
+        (wrapped, prepared.tree, prepared.number, GenerationState.PREPARED),
+    )
+    if replaced.rowcount != 1:
+        raise Damaged(f"generation {prepared.number} of the key tree is not prepared any more")
 
 
 def load_generation(connection: Connection, tree: TreeNumber, number: int) -> Generation:

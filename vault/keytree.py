@@ -435,6 +435,13 @@ class TreeEdit:
             epoch_key: 32 bytes, wrapped and stored under that generation.
         """
         self._open(root_of(self.tree.number))
+        # New keys go into nodes whose own keys no copy of an older generation holds, so what is
+        # born from here on hangs on no older root key.
+        for level in range(ROOT_LEVEL):
+            if self._next_slot % FANOUT ** (level + 1):
+                name = (level, self._next_slot >> (8 * (level + 1)))
+                self._open(name)
+                self._rekeyed.add(name)
         self._next = (generation, epoch_key)
 
     def write(self) -> None:

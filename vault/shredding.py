@@ -45,6 +45,7 @@ from vault.core import Caller, Core
 from vault.declaring import record_declaration
 from vault.errors import (
     Busy,
+    ConfigurationError,
     Damaged,
     Incomplete,
     KeyGone,
@@ -60,6 +61,7 @@ from vault.generations import (
     load_generations,
     load_provider,
     not_gone,
+    replace_wrapped,
     store_generation,
     store_gone,
     store_report,
@@ -77,6 +79,7 @@ from vault.rootkeys.provider import (
     Options,
     Presence,
     ProviderKind,
+    RootKeyProvider,
     TreeNumber,
 )
 
@@ -358,8 +361,7 @@ class _Closing:
                 tree moves to a new generation even if nothing was erased.
         """
         if self._must_move(place):
-            self._prepare(action, place)
-            self._fence()
+            self._fence(self._prepare(action, place))
         self._read_back()
 
     def destroy_left(self, rehearsed: int) -> list[Generation]:
@@ -385,14 +387,15 @@ class _Closing:
         prepared = any(one.state is GenerationState.PREPARED for one in generations)
         return place is not None or prepared or erased is not None
 
-    def _prepare(self, action: Action, place: NewPlace | None) -> None:
+    def _prepare(self, action: Action, place: NewPlace | None) -> bytes:
+        """Prepare the next generation, as far as that is not done, and return its epoch key."""
         core = self._core
         with core.database.read() as connection:
             state = self._tree.state(connection)
             generations = load_generations(connection, self.number)
-        if any(one.state is GenerationState.PREPARED for one in generations):
-            return
         context = KeyContext(state.tenant, self.number, state.generation + 1)
+        if generations[-1].state is GenerationState.PREPARED:
+            return self._prepare_again(generations[-1], context)
         with core.database.write() as connection:
             provider_id = generations[-1].provider_id
             if place is not None:
@@ -400,11 +403,8 @@ class _Closing:
                 provider_id = insert_provider(connection, place.kind, options)
             provider = core.providers.get(connection, provider_id)
         # Outside every transaction: a provider that is slow keeps no writer waiting.
-        epoch_key = os.urandom(KEY_BYTES)
         reference = provider.make_key(context)
-        wrapped = provider.wrap(reference, context, epoch_key)
-        if provider.unwrap(reference, context, wrapped) != epoch_key:
-            raise ProviderFailed("the provider does not give back the epoch key that it wrapped")
+        epoch_key, wrapped = _wrap(provider, reference, context)
         with core.database.write() as connection:
             store_generation(connection, context, provider_id, reference, wrapped)
             act = run(
@@ -418,14 +418,23 @@ class _Closing:
                 (self.number, context.generation, act.lastrowid, ShredStep.PREPARED),
             )
         self._on_step(ShredStep.PREPARED)
+        return epoch_key
 
-    def _fence(self) -> None:
+    def _prepare_again(self, prepared: Generation, context: KeyContext) -> bytes:
+        # What a provider unwraps now has nothing to be compared with, and everything will be sealed
+        # under it. Nothing is yet, so a fresh epoch key takes the place of the other one.
         core = self._core
         with core.database.read() as connection:
-            tenant = self._tree.state(connection).tenant
-            prepared = load_generations(connection, self.number)[-1]
-            epoch_key = core.providers.unwrap(connection, tenant, prepared)
+            provider = core.providers.get(connection, prepared.provider_id)
+        epoch_key, wrapped = _wrap(provider, prepared.reference, context)
         with core.database.write() as connection:
+            replace_wrapped(connection, prepared, wrapped)
+        return epoch_key
+
+    def _fence(self, epoch_key: bytes) -> None:
+        core = self._core
+        with core.database.write() as connection:
+            prepared = load_generations(connection, self.number)[-1]
             edit = self._tree.edit(connection)
             edit.reseal(prepared.number, epoch_key)
             edit.write()
@@ -499,6 +508,9 @@ class _Closing:
                 # The others go on; the caller is told in the end.
                 self.unreachable = error
                 report = KeyReport(Presence.PRESENT, printable(str(error)))
+            except (ConfigurationError, ProviderDenied, ProviderFailed) as error:
+                # A keeper that was lost keeps nobody else's erasures from being certified.
+                report = KeyReport(Presence.PRESENT, printable(str(error)))
             if self._store(generation, report):
                 gone.append(generation)
         return gone
@@ -525,11 +537,8 @@ class _Closing:
         found = provider.report(generation.reference)
         if found.presence is not Presence.PRESENT:
             return found
-        try:
-            return provider.destroy(generation.reference)
-        except ProviderDenied as denied:
-            # As it should be for permanent records: who may destroy is somebody else (ST6).
-            return KeyReport(Presence.PRESENT, printable(str(denied)))
+        # Denied, as it should be for permanent records: who may destroy is somebody else (ST6).
+        return provider.destroy(generation.reference)
 
     def _try_to_open(self, generation: Generation) -> None:
         core = self._core
@@ -558,6 +567,17 @@ class _Closing:
             " WHERE tree = ? AND finished_at IS NULL",
             (step, self.number),
         )
+
+
+def _wrap(
+    provider: RootKeyProvider, reference: str, context: KeyContext
+) -> tuple[bytes, bytes]:
+    """Return a new epoch key and its wrapped form, which is known to open."""
+    epoch_key = os.urandom(KEY_BYTES)
+    wrapped = provider.wrap(reference, context, epoch_key)
+    if provider.unwrap(reference, context, wrapped) != epoch_key:
+        raise ProviderFailed("the provider does not give back the epoch key that it wrapped")
+    return epoch_key, wrapped
 
 
 def printable(text: str) -> str:

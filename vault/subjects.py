@@ -186,6 +186,7 @@ class SubjectIndex:
         self._made: dict[int, BucketKeys] = {}
         self._erased: list[int] = []
         self._slots: dict[int, int] = {}
+        self._births: dict[int, int] = {}
         last_bucket, last_subject = run(
             connection,
             "SELECT (SELECT max(number) FROM vault_bucket), (SELECT max(id) FROM vault_subject)",
@@ -259,15 +260,21 @@ class SubjectIndex:
             self._grow(edit)
         return ids
 
-    def forget(self, edit: TreeEdit, subject_id: int) -> None:
-        """Drop a subject whose last record went, and re-key its bucket."""
-        number = self._connection.exec_driver_sql(
-            "SELECT bucket FROM vault_subject WHERE id = ?", (subject_id,)
-        ).scalar()
-        if number is None:
+    def forget(self, edit: TreeEdit, subject_id: int) -> int:
+        """Drop a subject whose last record went, and re-key its bucket.
+
+        Returns:
+            The generation of the oldest key under which it ever lay here.
+        """
+        row = run(
+            self._connection, "SELECT bucket, since FROM vault_subject WHERE id = ?", (subject_id,)
+        ).fetchone()
+        if row is None:
             raise Damaged("a record names a subject that the index does not have")
+        number, since = row
         self._connection.exec_driver_sql("DELETE FROM vault_subject WHERE id = ?", (subject_id,))
         self._reindex(edit, number)
+        return int(since)
 
     def members(self, number: int) -> list[tuple[int, bytes, bytes]]:
         """Return (id, tag, sealed) of each subject in a bucket."""
@@ -297,13 +304,14 @@ class SubjectIndex:
         nonces = _nonces(len(missing))
         run_many(
             self._connection,
-            "INSERT INTO vault_subject (id, bucket, tag, sealed) VALUES (?, ?, ?, ?)",
+            "INSERT INTO vault_subject (id, bucket, tag, sealed, since) VALUES (?, ?, ?, ?, ?)",
             [
                 (
                     first + offset,
                     place,
                     tag,
                     self.keys(place).seal_subject(first + offset, subject, nonce),
+                    self._births[place],
                 )
                 for offset, ((subject, place, tag), nonce) in enumerate(
                     zip(missing, nonces, strict=True)
@@ -327,7 +335,8 @@ class SubjectIndex:
     def _add_bucket(self, edit: TreeEdit) -> None:
         number, slot = self._count, self._fresh_slot(edit, self._count)
         self._connection.exec_driver_sql(
-            "INSERT INTO vault_bucket (number, slot) VALUES (?, ?)", (number, slot)
+            "INSERT INTO vault_bucket (number, slot, birth) VALUES (?, ?, ?)",
+            (number, slot, self._births[number]),
         )
         self._count += 1
 
@@ -335,6 +344,7 @@ class SubjectIndex:
         key = os.urandom(KEY_BYTES)
         slot = edit.add([key])
         self._slots[number] = slot
+        self._births[number] = edit.state.generation
         self._made[slot] = BucketKeys.derive(number, key)
         return slot
 
@@ -352,10 +362,11 @@ class SubjectIndex:
             marks = ",".join("?" * len(some))
             rows = run(
                 self._connection,
-                f"SELECT number, slot FROM vault_bucket WHERE number IN ({marks})",  # noqa: S608
+                f"SELECT number, slot, birth FROM vault_bucket WHERE number IN ({marks})",  # noqa: S608
                 tuple(some),
             )
-            self._slots.update((row[0], row[1]) for row in rows)
+            for number, slot, birth in rows:
+                self._slots[number], self._births[number] = slot, birth
 
     def _reindex(self, edit: TreeEdit, number: int) -> None:
         """Give a bucket a new key and place its members by today's N."""
@@ -364,7 +375,8 @@ class SubjectIndex:
         edit.erase([old_slot])
         self._erased.append(old_slot)
         self._connection.exec_driver_sql(
-            "UPDATE vault_bucket SET slot = ? WHERE number = ?", (new_slot, number)
+            "UPDATE vault_bucket SET slot = ?, birth = ? WHERE number = ?",
+            (new_slot, edit.state.generation, number),
         )
         members = self.members(number)
         rows = []

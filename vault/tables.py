@@ -116,6 +116,7 @@ bucket = Table(
     metadata,
     Column("number", Int64, primary_key=True, autoincrement=False),
     Column("slot", Int64, nullable=False, unique=True),
+    Column("birth", Int64, nullable=False, server_default="1"),  # generation of its present key
 )
 
 # Subjects with at least one living record (vault/subjects.py).
@@ -126,6 +127,8 @@ subject = Table(
     Column("bucket", Int64, nullable=False, index=True),
     Column("tag", LargeBinary(16), nullable=False, unique=True),
     Column("sealed", LargeBinary, nullable=False),
+    # Generation of the oldest key under which it ever lay in the index.
+    Column("since", Int64, nullable=False, server_default="1"),
 )
 
 # Bulk imports and how far they came (vault/importing.py).

@@ -26,6 +26,7 @@ selectielijst = "2020"
 resultaat = "8.1.7"
 afleidingswijze = "eigenschap"
 purposes = ["inzage", "controle"]
+groups = ["contact", "foto"]
 
 [categories.gemeentewapen]
 selectielijst = "2020"
@@ -44,7 +45,11 @@ def categories():
 def test_the_example_reads_as_written():
     assert categories() == {
         "kindpakket": RecordCategory(
-            "kindpakket", frozenset({"inzage", "controle"}), "8.1.7", Afleidingswijze.EIGENSCHAP
+            "kindpakket",
+            frozenset({"inzage", "controle"}),
+            "8.1.7",
+            Afleidingswijze.EIGENSCHAP,
+            ("contact", "foto"),
         ),
         "gemeentewapen": RecordCategory("gemeentewapen", frozenset({"inzage"}), "1.1.2"),
         "nieuwsbrief": RecordCategory("nieuwsbrief", frozenset({"inzage"})),
@@ -144,6 +149,17 @@ GOOD = {
         ({"purposes": [1]}, "purposes"),
         ({"purposes": ["Inzage"]}, "purposes"),
         ({"purposes": ["inzage", "inzage"]}, "purposes"),
+        ({"groups": "contact"}, "groups"),
+        ({"groups": ("contact",)}, "groups"),
+        ({"groups": {"contact": 1}}, "groups"),
+        ({"groups": False}, "groups"),
+        ({"groups": [1]}, "groups"),
+        ({"groups": [""]}, "groups"),
+        ({"groups": ["Contact"]}, "groups"),
+        ({"groups": ["contact\n"]}, "groups"),
+        ({"groups": ["x" * 65]}, "groups"),
+        ({"groups": ["contact", "foto", "contact"]}, "groups"),
+        ({"groups": [f"g{n}" for n in range(16)]}, "groups"),
     ],
 )
 def test_refused_with_category_and_key(change, key):
@@ -153,6 +169,16 @@ def test_refused_with_category_and_key(change, key):
     with pytest.raises(InvalidPolicy) as refusal:
         parse_categories({"categories": {"kindpakket": table}})
     assert str(refusal.value).startswith(f"category kindpakket, key {key!r}: ")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 15])
+def test_field_groups_keep_their_order_with_and_without_a_duty(count):
+    """ER5: the first has number 1, so the order is kept."""
+    groups = [f"g{n}" for n in reversed(range(count))]
+    for table in (GOOD, {"purposes": ["inzage"]}):
+        parsed = parse_categories({"categories": {"proef": table | {"groups": groups}}})
+        assert parsed["proef"].groups == tuple(groups)
+    assert categories()["nieuwsbrief"].groups == ()
 
 
 @pytest.mark.parametrize("name", ["a", "kind-pakket_2", "0", "x" * 64])
@@ -196,7 +222,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
     max_leaves=4,
 )
-TABLES = st.dictionaries(st.sampled_from([*GOOD, "x"]), VALUES) | VALUES
+TABLES = st.dictionaries(st.sampled_from([*GOOD, "groups", "x"]), VALUES) | VALUES
 
 
 @given(st.dictionaries(st.text(max_size=5) | st.just("kindpakket"), TABLES, max_size=2))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from guarantees_vault import CATEGORY, erase, new_vault, open_vault, put
 
-from vault import ImportOrder, Vault
+from vault import Ground, ImportOrder, Vault
 
 # Columns whose changes no check can see today, each because nothing else says the same.
 UNBOUND = {
@@ -58,13 +58,30 @@ def rich_vault(folder: Path) -> Path:
         vault.anchor()
         vault.rectify(pointers[0], b"corrected payload")
         erase(vault, pointers[1])
+        vault.shred()
+        vault.declare_no_copies("J. de Vries")
         vault.place_hold(pointers[2], "appeal before the court")
         vault.anchor()
         vault.prove(pointers[3], disclose=True)
         vault.rectify(pointers[3], b"corrected, pending")
         erase(vault, pointers[4])
         put(vault, b"pending payload", "subject 9")
+        _put_groups(vault)
     return folder
+
+
+def _put_groups(vault: Vault) -> None:
+    """Store two records with a field group; one of the groups is erased by itself."""
+    stored = [
+        vault.put(
+            b"payload with a group",
+            category="kindpakket",
+            subject="subject 8",
+            groups={"contact": b"mail %d" % number},
+        )
+        for number in range(2)
+    ]
+    vault.erase_group(stored[0], "contact", Ground.NOT_NEEDED)
 
 
 class Bytes:

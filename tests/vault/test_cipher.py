@@ -90,6 +90,12 @@ def test_golden_keys_blobs_and_row_tags(golden):
         blob = cipher.seal(keys, pointer, version, plaintext, nonce, kind)
         assert blob.hex() == case["blob"]
         assert cipher.open(keys, pointer, version, blob, kind) == plaintext
+    for case in vector["parts"]:
+        nonce, plaintext = bytes.fromhex(case["nonce"]), bytes.fromhex(case["plaintext"])
+        version, group = case["version"], case["group"]
+        blob = cipher.seal(keys, pointer, version, plaintext, nonce, group=group)
+        assert blob.hex() == case["blob"]
+        assert cipher.open(keys, pointer, version, blob, group=group) == plaintext
     for case in vector["row_tags"]:
         statement = row_statement(pointer, *case["row"])
         assert statement.hex() == case["statement"]
@@ -121,6 +127,7 @@ def test_a_blob_opens_in_its_own_place_only():
         "pointer": lambda: CIPHER.open(KEYS, bytes(16), 1, blob),
         "version": lambda: CIPHER.open(KEYS, POINTER, 2, blob),
         "kind": lambda: CIPHER.open(KEYS, POINTER, 1, blob, Sealed.NOTE),
+        "group": lambda: CIPHER.open(KEYS, POINTER, 1, blob, group=1),
         "tenant": lambda: Cipher(bytes(16)).open(KEYS, POINTER, 1, blob),
         "keys": lambda: CIPHER.open(other_keys, POINTER, 1, blob),
         "commitment key": lambda: CIPHER.open(

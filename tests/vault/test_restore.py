@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from guarantees_vault import CATEGORY, PASSPHRASE, chosen_seed, outcome, query
+from guarantees_vault import CATEGORY, GROUND, PASSPHRASE, chosen_seed, outcome, query
 from guarantees_worker import Worker
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ from anchor.evidence import Evidence
 from anchor.steps import Verdict
 from anchor.verify import verify
 from commands.exitcodes import ExitCode, exit_code_of
-from ledger.errors import BadSignature, Forked
+from ledger.errors import BadSignature, Forked, LedgerError
 from ledger.source import FolderSource
 from vault import (
     Busy,
@@ -119,7 +119,8 @@ def test_backups_made_together_lose_nothing(site: Site) -> None:
     assert (report.findings, report.leaves_added, report.signs) == (None, 0, True)
     with open_restored(order) as restored:
         clean(restored)
-        assert site.known.damage(_Known(restored, 3)) == []
+        # The import and the record that is kept for ever were not noted.
+        assert site.known.damage(restored) == ["half-done: 34 records, 31 were put"]
         assert restored.get(kept) == b"for ever"
         assert [restored.history(pointer) for pointer in pointers] == history
         assert restored.certificate(pointers[3]) == certificate
@@ -139,17 +140,6 @@ def test_backups_made_together_lose_nothing(site: Site) -> None:
         clean(restored)
         assert living(site, restored) == len(site.known.living())
     print(f"\n{report.records} living records restored, 0 lost, {report.leaves} leaves")
-
-
-class _Known:
-    """Hides the records that `Known` does not know of from its count."""
-
-    def __init__(self, opened: Vault, others: int) -> None:
-        self._opened = opened
-        self._others = others
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._opened, name)
 
 
 def test_old_data_beside_the_current_keys_brings_no_erased_record_back(used: Site) -> None:
@@ -308,6 +298,7 @@ def test_data_of_any_day_beside_the_keys_of_today(shredded: Site) -> None:
             assert living(shredded, restored) == 20
             clean(restored)
             restored.shred()
+            restored.checkpoint()
             clean(restored)
     assert not (order.folder / "keys" / "root-1.key").exists()
 
@@ -323,8 +314,6 @@ def test_a_key_backup_from_the_middle_of_a_shred(used: Site) -> None:
     with open_vault_of(used) as opened:
         opened.shred(on_step=back_up)
         used.publish(opened)
-        generation = opened._core.tree
-    assert generation
     # Before the tree left the first generation, the keys are of one that is destroyed now.
     with pytest.raises(KeysDestroyed):
         do_restore(used.order("no", "prepared", ["prepared"]))
@@ -334,7 +323,7 @@ def test_a_key_backup_from_the_middle_of_a_shred(used: Site) -> None:
         with open_restored(order) as restored:
             assert resurrected(used, restored) == []
             clean(restored)
-            used.erase(restored, used.known.living()[0])
+            restored.erase(used.known.living()[0], GROUND)
             restored.shred()
             clean(restored)
 
@@ -379,10 +368,11 @@ def test_keys_of_a_generation_that_the_data_has_left_are_refused(used: Site) -> 
         if str(step) == "fenced":
             backup_data(opened._core, used.data("fenced"))
 
+    kept = shutil.copytree(used.rootkeys, used.root / "kept")
     with open_vault_of(used) as opened:
         opened.shred(on_step=back_up)
     with pytest.raises(KeysTooOld, match="generation 2"):
-        do_restore(used.order("no", "fenced", ["old", "new"], rootkey=None, ledger=False))
+        do_restore(used.order("no", "fenced", ["old", "new"], rootkey=kept, ledger=False))
     assert nothing_made(used, "no")
 
 
@@ -512,7 +502,7 @@ def test_an_import_that_was_under_way(site: Site) -> None:
         site.back_up(opened, "old")
         [pointer] = opened.find("person 3")
         site.known.erased.add(pointer)
-        opened.erase(pointer, site_ground())
+        opened.erase(pointer, GROUND)
         site.publish(opened)
         site.back_up(opened, "new")
     for keys, again in (("old", 30), ("new", 30)):
@@ -522,12 +512,6 @@ def test_an_import_that_was_under_way(site: Site) -> None:
             assert query(restored, "SELECT count(*) FROM vault_import") == [(0,)]
             assert restored.import_jsonl(order).records == again
             clean(restored)
-
-
-def site_ground() -> object:
-    from guarantees_vault import GROUND
-
-    return GROUND
 
 
 def test_without_its_signer_a_vault_reads_and_does_not_sign(used: Site) -> None:
@@ -565,7 +549,7 @@ def test_what_does_not_belong_together_is_refused(used: Site, tmp_path: Path) ->
         backup_data(opened._core, used.root / "wrong.data")
         backup_keys(opened._core, used.root / "wrong.keys")
     refused: list[tuple[type[Exception], str, RestoreOrder]] = [
-        (InvalidInput, "different vaults", used.order("no", "wrong", ["new"])),
+        (InvalidInput, "different vaults", used.order("no", "wrong", ["old"])),
         (InvalidInput, "different vaults", used.order("no", "new", ["wrong"])),
         (InvalidInput, "not a backup of data", used.order("no", "new.keys/..", ["new"])),
         (InvalidInput, "does not continue", used.order("no", "new", ["wrong", "new"])),
@@ -752,7 +736,7 @@ def test_a_backup_without_a_table_or_with_another_is_refused(used: Site) -> None
         with closing(sqlite3.connect(used.data("new"), isolation_level=None)) as connection:
             connection.execute(statement)
         for signer in (True, False):
-            with pytest.raises(VaultError):
+            with pytest.raises((VaultError, LedgerError)):
                 do_restore(used.order("no", "new", ["old", "new"], signer=signer))
             assert nothing_made(used, "no"), statement
         used.data("new").write_bytes(whole)

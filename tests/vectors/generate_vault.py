@@ -36,8 +36,8 @@ def expand(key: bytes, info: bytes, size: int) -> bytes:
     return okm[:size]
 
 
-def associated_data(kind: int, version: int) -> bytes:
-    return bytes([kind, 1]) + TENANT + POINTER + version.to_bytes(4, "big") + b"\x00"
+def associated_data(kind: int, version: int, group: int) -> bytes:
+    return bytes([kind, 1]) + TENANT + POINTER + version.to_bytes(4, "big") + bytes([group])
 
 
 def statement(current: int, subject: int, held: bool, *texts: str) -> bytes:
@@ -45,8 +45,10 @@ def statement(current: int, subject: int, held: bool, *texts: str) -> bytes:
     return head + b"\x00".join(text.encode() for text in texts)
 
 
-def blob(keys: bytes, nonce: bytes, kind: int, version: int, plaintext: bytes) -> bytes:
-    sealed = AESGCM(keys[:32]).encrypt(nonce, plaintext, associated_data(kind, version))
+def blob(
+    keys: bytes, nonce: bytes, kind: int, version: int, plaintext: bytes, group: int = 0
+) -> bytes:
+    sealed = AESGCM(keys[:32]).encrypt(nonce, plaintext, associated_data(kind, version, group))
     return b"\x01" + nonce + sealed
 
 
@@ -66,6 +68,18 @@ def cipher_vectors() -> dict[str, object]:
                     "blob": blob(okm, nonce, kind, version, payload).hex(),
                 }
             )
+    parts = []
+    for group in (1, 15):
+        nonce, content = seeded(f"nonce of group {group}", 12), b"content of group %d" % group
+        parts.append(
+            {
+                "group": group,
+                "version": 2,
+                "nonce": nonce.hex(),
+                "plaintext": content.hex(),
+                "blob": blob(okm, nonce, 1, 2, content, group).hex(),
+            }
+        )
     rows: list[tuple[int, int, bool, str, str, str, str]] = [
         (1, 1, False, "nieuwsbrief", "", "2026-03-02", ""),
         (2, 2**40, True, "kindpakket", "2020 8.1.7 eigenschap", "2020-01-01", "2025-12-31"),
@@ -81,6 +95,7 @@ def cipher_vectors() -> dict[str, object]:
             "row": okm[64:].hex(),
         },
         "blobs": blobs,
+        "parts": parts,
         "row_tags": [
             {
                 "row": list(row),

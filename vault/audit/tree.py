@@ -127,6 +127,8 @@ class TreeAudit:
 
     def _slots(self, tree: TreeNumber, owners: Iterator[int]) -> Iterator[Fault]:
         used, start = self.states[tree].next_slot, first_slot(tree)
+        if used < start:
+            yield Fault("key tree", f"its next free slot is {used}, below its first")
         last_leaf = (used + FANOUT - 1) // FANOUT
         stored = self._connection.exec_driver_sql(
             "SELECT coalesce(max(number) + 1, ?) FROM vault_node"

@@ -193,7 +193,6 @@ def require_living_generations(connection: Connection, at: int) -> None:
             if current <= number:
                 raise KeysDestroyed(tree, current, where)
             _note_gone(connection, generations.get(number), where, at)
-        _forget_prepared(connection, tree, current)
 
 
 def _note_gone(connection: Connection, generation: Generation | None, where: str, at: int) -> None:
@@ -202,10 +201,15 @@ def _note_gone(connection: Connection, generation: Generation | None, where: str
         store_gone(connection, generation, KeyReport(Presence.GONE, words), at)
 
 
-def _forget_prepared(connection: Connection, tree: TreeNumber, current: int) -> None:
+def forget_prepared(connection: Connection) -> None:
+    """Forget generations that were only prepared, once nothing speaks against the keys."""
     run(
         connection,
-        "DELETE FROM vault_generation WHERE tree = ? AND state = ?",
-        (tree, GenerationState.PREPARED),
+        "DELETE FROM vault_generation WHERE state = ?",
+        (GenerationState.PREPARED,),
     )
-    run(connection, "DELETE FROM vault_shred WHERE tree = ? AND opened > ?", (tree, current))
+    run(
+        connection,
+        "DELETE FROM vault_shred WHERE opened >"
+        " (SELECT generation FROM vault_tree t WHERE t.id = vault_shred.tree + 1)",
+    )

@@ -27,6 +27,7 @@ from vault.audit import Trusted, audit
 from vault.backup.assembling import (
     Backups,
     assemble,
+    forget_prepared,
     open_backups,
     require_living_generations,
     require_newer_keys,
@@ -175,6 +176,7 @@ class Building:
         with database.write() as connection:
             require_living_generations(connection, self._clock.now())
             require_newer_keys(connection)
+            forget_prepared(connection)
         self._on_step(RestoreStep.JUDGED)
 
     def open(self, database: Database, actor: str | None) -> Core:
@@ -197,7 +199,6 @@ class Building:
         except BaseException:
             database.close()
             raise
-        self._on_step(RestoreStep.OPENED)
         return core
 
     def _open_root(self, database: Database, number: TreeNumber) -> None:
@@ -219,6 +220,7 @@ class Building:
         Raises:
             RestoreRefused: the vault is not one to hand over.
         """
+        self._on_step(RestoreStep.OPENED)
         replayed = replay(core, core.caller(None, None))
         core.database.clean_files()
         self._on_step(RestoreStep.REPLAYED)
@@ -239,10 +241,10 @@ class Building:
         Raises:
             RestoreRefused: the signer has signed more than there is.
         """
+        newest = self._newest_note()
         if not signs:
-            scratch = self.folder / _SCRATCH
-            memory = SignerMemory(scratch, self.log_key)
-            memory.remember(self._newest_note())
+            memory = SignerMemory(self.folder / _SCRATCH, self.log_key)
+            memory.remember(newest)
             return memory
         memory = SignerMemory(self.folder / SIGNER_FOLDER, self.log_key)
         with core.database.read() as connection:

@@ -67,6 +67,9 @@ def _generations() -> None:
     )
     op.drop_table("vault_generation_0001")
     op.add_column("vault_node", Column("changed", _Int64, nullable=False, server_default="0"))
+    # There was one generation until now.
+    op.add_column("vault_bucket", Column("birth", _Int64, nullable=False, server_default="1"))
+    op.add_column("vault_subject", Column("since", _Int64, nullable=False, server_default="1"))
 
 
 def _shreds() -> None:
