@@ -1,7 +1,8 @@
 """`python -m bench`: measures each operation beside its floor and prints the table.
 
-What each floor does and leaves out stands in bench/floor.py and bench/floor_ledger.py. Everything
-happens in a temporary folder that is removed; nothing touches a network.
+What each floor does and leaves out stands in bench/floor.py, bench/floor_ledger.py and
+bench/floor_shredding.py. Everything happens in a temporary folder that is removed; no network is
+touched, except that an OpenBao server on this machine is asked over its loopback address.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import cases_erasing, cases_ledger, cases_reading, cases_writing
+from bench import (
+    cases_erasing,
+    cases_ledger,
+    cases_reading,
+    cases_shredding,
+    cases_sizes,
+    cases_writing,
+)
 from bench.measure import Row, figure
 from bench.workshop import DEFAULT, FULL, QUICK, Sizes, Workshop
 
@@ -34,6 +42,16 @@ CASES: Mapping[str, Case] = {
     "erase-small": cases_erasing.erase_small,
     "erase-large": cases_erasing.erase_large,
     "erase-last": cases_erasing.erase_last,
+    "erase-huge": cases_erasing.erase_huge,
+    "erase-growth": cases_erasing.erase_growth,
+    "epoch-large": cases_shredding.epoch_large,
+    "epoch-huge": cases_shredding.epoch_huge,
+    "many-large": cases_shredding.many_large,
+    "many-huge": cases_shredding.many_huge,
+    "shred-softhsm": cases_shredding.shred_softhsm,
+    "shred-openbao": cases_shredding.shred_openbao,
+    "room": cases_sizes.per_record,
+    "key-backups": cases_sizes.incremental,
     "integrate": cases_ledger.integrate,
     "path": cases_ledger.paths,
     "prove": cases_ledger.prove,
@@ -120,7 +138,7 @@ def _aim(row: Row) -> Text:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Small numbers, below 20 seconds.")
-@click.option("--full", is_flag=True, help="More rounds, and an import of 1,000,000 records.")
+@click.option("--full", is_flag=True, help="More rounds, and a vault of 1,000,000 records.")
 @click.option("--only", multiple=True, type=click.Choice(list(CASES)), help="Run this one alone.")
 @click.option("--json", "wants_json", is_flag=True, help="Print JSON instead of the table.")
 def main(*, quick: bool, full: bool, only: tuple[str, ...], wants_json: bool) -> None:

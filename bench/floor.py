@@ -119,7 +119,7 @@ def create(path: Path, subjects: int) -> Store:
         )
         changed = {(_ROOT_LEVEL, 0)}
         _add_keys(store, keys, changed)
-        _write_nodes(store, changed)
+        write_nodes(store, changed)
     return store
 
 
@@ -129,12 +129,12 @@ def put(store: Store, records: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     connection = store.connection
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        _check_sequence(store)
+        check_sequence(store)
         ids = _subject_ids(store, [subject for _, subject in records])
         changed: set[_Node] = set()
         slot = _add_keys(store, slot_keys, changed)
         first = (connection.execute("SELECT max(id) FROM record").fetchone()[0] or 0) + 1
-        act_id = _act(store, "put")
+        act_id = act(store, "put")
         connection.executemany(
             "INSERT INTO record (id, pointer, category, current, record_date, subject_id)"
             " VALUES (?, ?, 'nieuwsbrief', 1, ?, ?)",
@@ -148,7 +148,7 @@ def put(store: Store, records: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             [((first + n) << 32 | 1, slot + n, act_id, body) for n, body in enumerate(bodies)],
         )
         connection.executemany("INSERT INTO pending (entry) VALUES (?)", entries)
-        _write_nodes(store, changed)
+        write_nodes(store, changed)
     return pointers
 
 
@@ -169,7 +169,7 @@ def erase(store: Store, pointer: bytes) -> None:
     connection = store.connection
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        _check_sequence(store)
+        check_sequence(store)
         record_id, current, subject_id = connection.execute(
             "SELECT id, current, subject_id FROM record WHERE pointer = ? AND erased_act IS NULL",
             (pointer,),
@@ -180,7 +180,7 @@ def erase(store: Store, pointer: bytes) -> None:
         ).fetchall()
         changed: set[_Node] = set()
         _zero_slots(store, [slot for (slot,) in slots], changed)
-        act_id = _act(store, "erase")
+        act_id = act(store, "erase")
         connection.execute("UPDATE version SET body = NULL WHERE id > ? AND id < ?", versions)
         connection.execute(
             "UPDATE record SET record_date = NULL, subject_id = NULL,"
@@ -189,10 +189,10 @@ def erase(store: Store, pointer: bytes) -> None:
         )
         others = "SELECT 1 FROM record WHERE subject_id = ? LIMIT 1"
         if connection.execute(others, (subject_id,)).fetchone() is None:
-            _forget_subject(store, subject_id, changed)
+            forget_subject(store, subject_id, changed)
         entry = b"\x01\x02\x00\x00" + pointer + current.to_bytes(4, "big")
         connection.execute("INSERT INTO pending (entry) VALUES (?)", (entry,))
-        _write_nodes(store, changed)
+        write_nodes(store, changed)
 
 
 def _prepare(
@@ -218,17 +218,27 @@ def _prepare(
     return pointers, slot_keys, bodies, entries
 
 
-def _check_sequence(store: Store) -> None:
+def check_sequence(store: Store) -> None:
+    """Raise where another writer changed the tree; the caller holds the lock."""
     row = store.connection.execute("SELECT sequence, next_slot FROM tree WHERE id = 1").fetchone()
     if row != (store.sequence, store.next_slot):
         raise RuntimeError("another writer changed the tree")
 
 
-def _act(store: Store, action: str) -> int | None:
+def act(store: Store, action: str) -> int | None:
+    """Record who does what, and return its number."""
     return store.connection.execute(
         "INSERT INTO act (at, actor, purpose, action) VALUES (?, 'beheer', 'inzage', ?)",
         (int(time.time()), action),
     ).lastrowid
+
+
+def find_subject(store: Store, subject: bytes) -> int:
+    """Return the number of a subject that has records."""
+    number = int.from_bytes(sha256(subject).digest()[:8], "big") % len(store.buckets)
+    tag = hmac.digest(store.buckets[number][1], subject, "sha256")[:16]
+    row = store.connection.execute("SELECT id FROM subject WHERE tag = ?", (tag,)).fetchone()
+    return int(row[0])
 
 
 def _subject_ids(store: Store, subjects: Iterable[bytes]) -> dict[bytes, int]:
@@ -290,7 +300,19 @@ def _zero_slots(store: Store, slots: Iterable[int], changed: set[_Node]) -> None
             _set_key(store, level, slot >> 8 * level, os.urandom(32), changed)
 
 
-def _write_nodes(store: Store, changed: Iterable[_Node]) -> None:
+def zero_all(store: Store, slots: Iterable[int], changed: set[_Node]) -> None:
+    """Zero many slots and give every node above them one fresh key."""
+    above: set[_Node] = set()
+    for slot in slots:
+        _set_key(store, 0, slot, bytes(32), changed)
+        store.nodes[0, slot >> 8][slot & 255] = 2
+        above.update((level, slot >> 8 * level) for level in (1, 2, 3))
+    for level, slot in above:
+        _set_key(store, level, slot, os.urandom(32), changed)
+
+
+def write_nodes(store: Store, changed: Iterable[_Node]) -> None:
+    """Seal and write nodes, and raise the sequence."""
     rows = []
     for level, number in changed:
         key = store.epoch_key
@@ -322,7 +344,8 @@ def _seal_subject(key: bytes, number: int, subject: bytes) -> bytes:
     return nonce + AESGCM(key).encrypt(nonce, subject, b"\x01" + number.to_bytes(8, "big"))
 
 
-def _forget_subject(store: Store, subject_id: int, changed: set[_Node]) -> None:
+def forget_subject(store: Store, subject_id: int, changed: set[_Node]) -> None:
+    """Drop a subject whose last record went, and re-key its bucket."""
     connection = store.connection
     number = connection.execute(
         "DELETE FROM subject WHERE id = ? RETURNING bucket", (subject_id,)

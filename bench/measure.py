@@ -60,7 +60,7 @@ class Row:
     Attributes:
         name: stable, for machines.
         operation: for people, with the sizes of this run.
-        unit: "/s", where more is better, or "ms" or "MB", where less is.
+        unit: "/s", where more is better, or "ms", "B", "KB" or "MB", where less is.
         datakluis: the median, or the percentile that the operation names.
         floor: the same of the floor.
         aim: None where there is none.

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -51,6 +52,11 @@ class Sizes:
         checkpoints: a round.
         opens: a round.
         imported: records whose import is watched for its memory.
+        epoch: erasures in one epoch.
+        epochs: closed, a benchmark.
+        backups: after how many more erasures a key backup is continued, in their order.
+        huge: records in the largest vault; 0 for none.
+        providers: whether providers outside this process are started.
     """
 
     rounds: int = 5
@@ -69,10 +75,15 @@ class Sizes:
     checkpoints: int = 20
     opens: int = 1
     imported: int = 200_000
+    epoch: int = 10_000
+    epochs: int = 3
+    backups: tuple[int, ...] = (1, 10, 100, 1_000)
+    huge: int = 0
+    providers: bool = True
 
 
 DEFAULT = Sizes()
-FULL = Sizes(rounds=9, imported=1_000_000)
+FULL = Sizes(rounds=9, imported=1_000_000, huge=1_000_000)
 QUICK = Sizes(
     rounds=3,
     batches=1,
@@ -88,6 +99,9 @@ QUICK = Sizes(
     proofs=200,
     checkpoints=5,
     imported=10_000,
+    epoch=500,
+    epochs=2,
+    backups=(1, 10, 100),
 )
 
 
@@ -101,6 +115,8 @@ class Pair:
         store: the floor's.
         floor_pointers: likewise.
         next_record: number of the first record that neither has.
+        to_erase: numbers of records that no benchmark has erased and that leave their subject
+            another one; see `living`.
     """
 
     vault: Vault
@@ -108,6 +124,18 @@ class Pair:
     store: floor.Store
     floor_pointers: list[bytes]
     next_record: int
+    to_erase: list[int] = field(default_factory=list)
+
+    def living(self, count: int) -> list[int]:
+        """Return so many records to erase, by number: of different subjects, as long as they last.
+
+        They are of the first half of the subjects; none is its subject's last.
+        """
+        chosen = self.to_erase[:count]
+        del self.to_erase[:count]
+        if len(chosen) < count:
+            raise RuntimeError("the vault has too few records for these benchmarks")
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +197,11 @@ class Workshop:
         pair.next_record += count
         return records
 
+    def new_name(self, word: str) -> str:
+        """Return a name that nothing else has."""
+        self._made += 1
+        return f"{word}-{self._made}"
+
     def path(self, name: str) -> Path:
         """Return a path in the folder that nothing else uses."""
         self._made += 1
@@ -200,6 +233,7 @@ class Workshop:
                     on_batch=pair.pointers.extend,
                 )
                 pair.floor_pointers += floor.put(store, [record.for_floor() for record in batch])
+            pair.to_erase += _order_of_erasing(count)
         return self._pairs[count]
 
     def write_lines(self, count: int) -> Path:
@@ -251,6 +285,16 @@ class Worker:
         if self._process.stdin is not None:
             self._process.stdin.write("go\n")
             self._process.stdin.flush()
+
+
+def _order_of_erasing(count: int) -> list[int]:
+    subjects = list(range(count // RECORDS_PER_SUBJECT // 2))
+    random.Random(1).shuffle(subjects)
+    return [
+        RECORDS_PER_SUBJECT * subject + place
+        for place in range(RECORDS_PER_SUBJECT - 1)
+        for subject in subjects
+    ]
 
 
 def _payload_pool() -> list[bytes]:

@@ -44,6 +44,8 @@ from policy.certificate import (
     status_of,
 )
 from policy.decision import DecisionCode, Ground
+from policy.errors import InvalidPolicy
+from policy.spelling import read
 from vault.checkpointing import integrate_pending
 from vault.core import Caller, Core
 from vault.destroying import undestroyed
@@ -72,7 +74,8 @@ _SELECT = (
     " e.field_group, e.tree, e.born, e.erased, a.at,"
     " a.actor, e.ground, e.code, e.article, e.rule_version, e.retention, e.archiefactiedatum,"
     " e.approvers, c.number, c.status, c.irrecoverability,"
-    " CASE c.status WHEN ? THEN c.document END"
+    # What it says beyond that can move on in these two.
+    " CASE WHEN c.status = ? OR c.irrecoverability = ? THEN c.document END"
     " FROM vault_erasure e JOIN vault_record r ON r.id = e.record_id"
     " JOIN vault_act a ON a.id = e.act_id"
     " JOIN vault_tree t ON t.id = e.tree + 1"
@@ -88,10 +91,10 @@ _MANNER = InBoth(
     " zijn verwijderd en dit is uit de opgeslagen bytes teruggelezen. Daarna is de sleutelperiode"
     " gesloten: de hoofdsleutels van de genoemde generaties zijn bij hun bewaarder vernietigd, voor"
     " zover hieronder staat.",
-    "The keys of all versions were overwritten with zeros in the key tree, and every node above them"
-    " has a fresh key; the sealed content, the index and the data in the row were removed, which was"
-    " read back from the stored bytes. Then the epoch was closed: the root keys of the generations"
-    " named were destroyed at their keeper, as far as is stated below.",
+    "The keys of all versions were overwritten with zeros in the key tree, and every node above"
+    " them has a fresh key; the sealed content, the index and the data in the row were removed,"
+    " which was read back from the stored bytes. Then the epoch was closed: the root keys of the"
+    " generations named were destroyed at their keeper, as far as is stated below.",
 )
 COPIES_STATEMENT = (
     "No copy of this key file exists, on any medium. / "
@@ -136,15 +139,17 @@ class _Erasure:
     number: int | None
     status: str | None
     irrecoverability: str | None
-    partial: bytes | None
+    document: bytes | None
 
     def is_news(self, statement: Certificate) -> bool:
         """Tell whether a statement says something else than the newest certificate does."""
         if (statement.status, statement.irrecoverability) != (self.status, self.irrecoverability):
             return True
-        if self.partial is None:
+        if self.document is None:
             return False
-        return statement.failures != SignedCertificate.parse(self.partial).certificate.failures
+        newest = SignedCertificate.parse(self.document).certificate
+        said = (newest.failures, [one.gone_at for one in newest.generations])
+        return (statement.failures, [one.gone_at for one in statement.generations]) != said
 
 
 class _Denials:
@@ -203,7 +208,8 @@ def certify(core: Core, caller: Caller) -> Issued:
     denials = _Denials(core)
     while True:
         with core.database.read() as connection:
-            parameters = (Status.PARTIAL, last, Status.IRRECOVERABLE, _BATCH)
+            moving = (Status.PARTIAL, Irrecoverability.SCHEDULED)
+            parameters = (*moving, last, Status.IRRECOVERABLE, _BATCH)
             rows = run(connection, _SELECT, parameters).fetchall()
         if not rows:
             return Issued(total, irrecoverable)
@@ -246,6 +252,15 @@ def newest_certificate(core: Core, pointer_text: str, group: str | None) -> byte
         why = "it was not erased" if is_living else "run 'kluis shred' once it was erased"
         raise NotCertified(f"record {record.name} has no certificate of destruction: {why}")
     return bytes(row[0])
+
+
+def executor_name(actor: str) -> str:
+    """Return an actor as certificates name them; what an earlier version took may need escapes."""
+    try:
+        read(str, actor, "an executor")
+    except InvalidPolicy:
+        return ascii(actor)[:1_000]
+    return actor
 
 
 def _issue(core: Core, batch: Sequence[_Erasure], denials: _Denials) -> list[SignedCertificate]:
@@ -346,7 +361,7 @@ class _Writer:
             approvers=tuple(
                 Approver(name, role) for name, role in json.loads(erasure.approvers or "[]")
             ),
-            executor=erasure.actor,
+            executor=executor_name(erasure.actor),
             systems=(f"vault {self._core.origin}", f"ledger {self._core.origin}"),
             manner=_MANNER,
             exclusions=tuple(self._exclusions(erasure)),

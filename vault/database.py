@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,30 @@ _PAGE_BYTES = 16_384
 _BUSY_SECONDS = 30.0
 _BEGIN = "kluis_begin"
 _DRIVER_ERRORS = (DatabaseError, sqlite3.DatabaseError, UnicodeDecodeError)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that can end what was left unread.
+
+    A statement that was not read to its end outlives its transaction, and its snapshot with it:
+    the next to take the connection from the pool would read the past.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def cursor(self, *arguments: Any) -> Any:
+        """Return a new cursor; see there."""
+        made = super().cursor(*arguments)
+        self._cursors.add(made)
+        return made
+
+    def close_cursors(self) -> None:
+        """Close every cursor that is still in use somewhere."""
+        for cursor in list(self._cursors):
+            cursor.close()
+        self._cursors.clear()
 
 
 class Database:
@@ -117,8 +142,12 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Open one consistent snapshot."""
         self._require_open()
-        with translated(self.path), self._engine.connect() as connection, connection.begin():
-            yield connection
+        with translated(self.path), self._engine.connect() as connection:
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                cast(_Connection, connection.connection.driver_connection).close_cursors()
 
     def fetch(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
         """Return the rows of one statement, a snapshot of its own, on this thread's own cursor.
@@ -141,12 +170,14 @@ class Database:
         """Fold the write-ahead log into the database and empty it, so that no former page is left.
 
         Returns:
-            Whether that was done; False while somebody reads an older state.
+            Whether that was done; False while somebody reads an older state, or the disk is full.
         """
         # Who reads an older state may go on for long, so nobody is waited for.
         self.fetch("PRAGMA busy_timeout = 0", ())
         try:
             busy, _, _ = self.fetch("PRAGMA wal_checkpoint(TRUNCATE)", ())[0]
+        except Busy:
+            return False
         finally:
             self.fetch(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}", ())
         return not busy
@@ -198,7 +229,7 @@ def _engine(path: Path, busy_seconds: float) -> Engine:
         hide_parameters=True,
         # Each thread keeps a connection for its reads, however many threads there are.
         max_overflow=-1,
-        connect_args={"timeout": busy_seconds, "isolation_level": None},
+        connect_args={"timeout": busy_seconds, "isolation_level": None, "factory": _Connection},
     )
 
     @event.listens_for(engine, "connect")

@@ -190,15 +190,13 @@ def store_generation(
     )
 
 
-def replace_wrapped(connection: Connection, prepared: Generation, wrapped: bytes) -> None:
-    """Give a prepared generation, under which nothing is sealed yet, another epoch key."""
-    replaced = run(
+def forget_prepared(connection: Connection, tree: TreeNumber) -> None:
+    """Drop a generation that was prepared and never opened; nothing is sealed under it."""
+    run(
         connection,
-        "UPDATE vault_generation SET wrapped = ? WHERE tree = ? AND number = ? AND state = ?",
-        (wrapped, prepared.tree, prepared.number, GenerationState.PREPARED),
+        "DELETE FROM vault_generation WHERE tree = ? AND state = ?",
+        (tree, GenerationState.PREPARED),
     )
-    if replaced.rowcount != 1:
-        raise Damaged(f"generation {prepared.number} of the key tree is not prepared any more")
 
 
 def load_generation(connection: Connection, tree: TreeNumber, number: int) -> Generation:

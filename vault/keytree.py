@@ -258,7 +258,14 @@ class KeyTree:
         if row is None:
             raise Damaged(f"key node {number} at level {level} is missing")
         key = self._node_key(connection, state, name)
-        return keynode.open_node(bytes(row[0]), key, state.tenant, level, number)
+        try:
+            return keynode.open_node(bytes(row[0]), key, state.tenant, level, number)
+        except Damaged:
+            if level == ROOT_LEVEL:
+                # Perhaps the provider answered wrong; it is asked anew the next time.
+                with self._lock:
+                    self._epoch_keys.pop(state.generation, None)
+            raise
 
     def open_all(self, connection: Connection, state: TreeState) -> tuple[int, int]:
         """Open every node from the root down and return how many nodes and usable keys there are.

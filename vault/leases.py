@@ -13,21 +13,25 @@ While the process lives it holds an exclusive lock on the file, which the operat
 when the process ends, however it ends: so a killed process keeps nobody waiting. A living one is
 waited for until it has acknowledged the new generation, which it does with its next operation, or
 until its lease is over: from then on it forgets all that it has cached before it does anything. A
-lease begins before the first reading, with 0 as its generations: that may be anything. Tested in tests/vault/test_leases.py.
+lease begins before the first reading, with 0 as its generations: that may be anything.
+Tested in tests/vault/test_leases.py.
 """
 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from vault.errors import Busy
 from vault.rootkeys.provider import TreeNumber
 
 FOLDER = Path("leases")
@@ -66,31 +70,43 @@ class Lease:
     Args:
         folder: of the vault.
         seconds: how long it lasts without being renewed.
+
+    Raises:
+        Busy: it cannot be written.
     """
 
     def __init__(self, folder: Path, seconds: float = LEASE_SECONDS) -> None:
-        (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
         self._path = folder / FOLDER / os.urandom(16).hex()
         self._seconds = seconds
         self._lock = threading.Lock()
         # Before anything is read: as long as it says 0, this process may be reading anything.
         self._generations = [0 for _ in TreeNumber]
         self._ends = [now() + seconds for _ in TreeNumber]
-        self._file: BinaryIO | None = self._open()
+        self._file: BinaryIO | None = None
+        with self._writing():
+            (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
+            self._file = self._open()
 
     def acknowledge(self, tree: TreeNumber, generation: int) -> None:
         """Say that nothing older than a generation of a tree is kept; renews the lease if due.
 
         The caller has read the generation from the database, and dropped what is older.
+
+        Raises:
+            Busy: it cannot be written; then the lease ends when it would have ended.
         """
         with self._lock:
             known = self._generations[tree]
             if generation <= known and now() < self._ends[tree] - self._seconds / 2:
                 return
-            self._generations[tree] = max(generation, known)
-            self._ends[tree] = now() + self._seconds
+            generations, ends = list(self._generations), list(self._ends)
+            generations[tree] = max(generation, known)
+            ends[tree] = now() + self._seconds
+            # Written first: this process may not take what the others have not been told.
             if self._file is not None:
-                self._write(self._file)
+                with self._writing():
+                    self._write(self._file, generations, ends)
+            self._generations, self._ends = generations, ends
 
     def is_over(self, tree: TreeNumber) -> bool:
         """Tell whether what is cached of a tree may not be used before its generation is read."""
@@ -109,13 +125,21 @@ class Lease:
         unnamed = self._path.with_suffix(".new")
         file = unnamed.open("xb", buffering=0)
         fcntl.flock(file, fcntl.LOCK_EX)
-        self._write(file)
+        self._write(file, self._generations, self._ends)
         unnamed.rename(self._path)
         return file
 
-    def _write(self, file: BinaryIO) -> None:
-        ends = (int(end * 1000) for end in self._ends)
-        record = _FORMAT.pack(_MAGIC, os.getpid(), *self._generations, *ends)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Busy(f"{self._path.parent} cannot be written: {error.strerror}") from None
+
+    def _write(self, file: BinaryIO, generations: list[int], ends: list[float]) -> None:
+        # Rounded up: it must not be over for the others while this process still takes it to last.
+        milliseconds = (math.ceil(end * 1000) for end in ends)
+        record = _FORMAT.pack(_MAGIC, os.getpid(), *generations, *milliseconds)
         os.pwrite(file.fileno(), record, 0)
 
 
@@ -127,7 +151,8 @@ def holders(folder: Path, *, but: Lease | None = None) -> Iterator[Holder]:
         but: the caller's own.
     """
     for path in sorted((folder / FOLDER).glob("*")):
-        if but is not None and path == but._path:
+        # One that still bears another name is not held yet: its process has read nothing.
+        if path.suffix == ".new" or (but is not None and path == but._path):
             continue
         holder = _holder(path)
         if holder is not None:
@@ -144,9 +169,7 @@ def _holder(path: Path) -> Holder | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return _read(file.read(_FORMAT.size))
-        # Nobody holds it. One that was made a moment ago bears another name until it is locked.
-        if path.suffix != ".new":
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return None
 
 

@@ -57,11 +57,12 @@ from vault.generations import (
     Generation,
     GenerationState,
     close_generations,
+    forget_prepared,
     insert_provider,
+    load_generation,
     load_generations,
     load_provider,
     not_gone,
-    replace_wrapped,
     store_generation,
     store_gone,
     store_report,
@@ -208,14 +209,12 @@ def move(
     check_options(place.kind, _options_for(place, 1))
     with _alone(core):
         closing = _Closing(core, number, caller, patience, on_step)
+        is_moving = anew or not _lies_at(core, number, place)
         gone: list[Generation] = []
-        if closing.is_begun():
-            # What was cut off is finished first, wherever it was going.
-            closing.leave(Action.SHRED)
-            gone += _destroy_all(core, [closing], None)
-        if anew or not _lies_at(core, number, place):
-            closing.leave(Action.MOVE, place)
-            gone += _destroy_all(core, [closing], None)
+        # What a run that was cut off has left behind is destroyed with the rest.
+        if is_moving or closing.is_begun():
+            closing.leave(Action.MOVE, place if is_moving else None)
+            gone = _destroy_all(core, [closing], None)
         report = _report(core, caller, [number], gone, on_step)
     _require_reached([closing])
     return report
@@ -388,16 +387,16 @@ class _Closing:
         return place is not None or prepared or erased is not None
 
     def _prepare(self, action: Action, place: NewPlace | None) -> bytes:
-        """Prepare the next generation, as far as that is not done, and return its epoch key."""
+        """Prepare the next generation and return its epoch key.
+
+        What a run that was cut off had prepared is replaced: nothing is sealed under it, its keeper
+        may be lost since, and what a keeper unwraps now has nothing to be compared with.
+        """
         core = self._core
-        with core.database.read() as connection:
-            state = self._tree.state(connection)
-            generations = load_generations(connection, self.number)
-        context = KeyContext(state.tenant, self.number, state.generation + 1)
-        if generations[-1].state is GenerationState.PREPARED:
-            return self._prepare_again(generations[-1], context)
         with core.database.write() as connection:
-            provider_id = generations[-1].provider_id
+            state = self._tree.state(connection)
+            provider_id = load_generation(connection, self.number, state.generation).provider_id
+            context = KeyContext(state.tenant, self.number, state.generation + 1)
             if place is not None:
                 options = _options_for(place, context.generation)
                 provider_id = insert_provider(connection, place.kind, options)
@@ -406,6 +405,7 @@ class _Closing:
         reference = provider.make_key(context)
         epoch_key, wrapped = _wrap(provider, reference, context)
         with core.database.write() as connection:
+            forget_prepared(connection, self.number)
             store_generation(connection, context, provider_id, reference, wrapped)
             act = run(
                 connection,
@@ -414,21 +414,12 @@ class _Closing:
             )
             run(
                 connection,
-                "INSERT INTO vault_shred (tree, opened, act_id, step) VALUES (?, ?, ?, ?)",
+                "INSERT INTO vault_shred (tree, opened, act_id, step) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (tree, opened) DO UPDATE"
+                " SET act_id = excluded.act_id, step = excluded.step, waits_for = NULL",
                 (self.number, context.generation, act.lastrowid, ShredStep.PREPARED),
             )
         self._on_step(ShredStep.PREPARED)
-        return epoch_key
-
-    def _prepare_again(self, prepared: Generation, context: KeyContext) -> bytes:
-        # What a provider unwraps now has nothing to be compared with, and everything will be sealed
-        # under it. Nothing is yet, so a fresh epoch key takes the place of the other one.
-        core = self._core
-        with core.database.read() as connection:
-            provider = core.providers.get(connection, prepared.provider_id)
-        epoch_key, wrapped = _wrap(provider, prepared.reference, context)
-        with core.database.write() as connection:
-            replace_wrapped(connection, prepared, wrapped)
         return epoch_key
 
     def _fence(self, epoch_key: bytes) -> None:
@@ -569,9 +560,7 @@ class _Closing:
         )
 
 
-def _wrap(
-    provider: RootKeyProvider, reference: str, context: KeyContext
-) -> tuple[bytes, bytes]:
+def _wrap(provider: RootKeyProvider, reference: str, context: KeyContext) -> tuple[bytes, bytes]:
     """Return a new epoch key and its wrapped form, which is known to open."""
     epoch_key = os.urandom(KEY_BYTES)
     wrapped = provider.wrap(reference, context, epoch_key)
@@ -589,8 +578,9 @@ def _count_owners(connection: Connection, number: TreeNumber) -> int:
     """Return how many living versions, field groups, buckets and imports have a key in a tree."""
     row = run(
         connection,
-        "SELECT count(*) FROM (SELECT slot FROM vault_version WHERE body IS NOT NULL"
-        " UNION ALL SELECT slot FROM vault_part WHERE body IS NOT NULL"
+        # Not by their bodies: one that an erasure could not remove has no key, and is certified so.
+        "SELECT count(*) FROM (SELECT slot FROM vault_version WHERE erased_generation IS NULL"
+        " UNION ALL SELECT slot FROM vault_part WHERE erased_generation IS NULL"
         " UNION ALL SELECT slot FROM vault_bucket UNION ALL SELECT slot FROM vault_import)"
         " WHERE slot >> 32 = ?",
         (number,),

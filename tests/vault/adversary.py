@@ -1,17 +1,17 @@
 """What somebody can open who has every copy that was ever made, and some of the root keys.
 
-Written from the documented formats alone, with nothing of the product: SQLite for the files, pyca for
-the algorithms. The adversary is given copies of vault.db with their logs, key backups and data
+Written from the documented formats alone, with nothing of the product: SQLite for the files, pyca
+for the algorithms. The adversary is given copies of vault.db with their logs, key backups and data
 backups, root key files and their passphrase, and computes the closure of what these open:
 
-    wrapped epoch keys    x  root keys                       -> epoch keys
-    sealed nodes          x  keys of that level and number   -> keys of the level below, to the slots
-    bodies, notes         x  keys of their slot              -> payloads, reasons
-    rows of subjects      x  keys of their bucket            -> subjects
-    version entries       x  commitment keys of that version, to confirm a guess
+    wrapped epoch keys   x  root keys                      -> epoch keys
+    sealed nodes         x  keys of that level and number  -> keys of the level below, down to slots
+    bodies, notes        x  keys of their slot             -> payloads, reasons
+    rows of subjects     x  keys of their bucket           -> subjects
+    version entries      x  commitment keys of that version, to confirm a guess
 
-A key that one copy gives is tried on what every other copy holds, whatever its time. Slots are never
-reused, so the key of a slot is tried on that slot's own blobs.
+A key that one copy gives is tried on what every other copy holds, whatever its time. Slots are
+never reused, so the key of a slot is tried on that slot's own blobs.
 """
 
 from __future__ import annotations
@@ -266,9 +266,7 @@ def reach(copies: Copies, epochs: dict[Place, set[bytes]]) -> Reached:
     return reached
 
 
-def _open_nodes(
-    copies: Copies, reached: Reached, name: Place, keys: set[bytes]
-) -> Iterator[bytes]:
+def _open_nodes(copies: Copies, reached: Reached, name: Place, keys: set[bytes]) -> Iterator[bytes]:
     level, number = name
     place = bytes([level]) + number.to_bytes(4, "big")
     aeads = [AESGCMSIV(key) for key in keys]
@@ -317,10 +315,14 @@ def bucket_keys(copies: Copies, reached: Reached) -> dict[int, list[tuple[bytes,
     """Return K_tag and K_seal of every bucket key that is reached, by the bucket's number."""
     found: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
     for number, slot in copies.buckets:
-        for key in reached.slots.get(slot, ()):
-            okm = HKDFExpand(SHA256(), 64, b"datakluis/subject/1").derive(key)
-            found[number].append((okm[:32], okm[32:]))
+        found[number] += [subject_keys(key) for key in reached.slots.get(slot, ())]
     return found
+
+
+def subject_keys(slot_key: bytes) -> tuple[bytes, bytes]:
+    """Return K_tag and K_seal of a bucket."""
+    okm = HKDFExpand(SHA256(), 64, b"datakluis/subject/1").derive(slot_key)
+    return okm[:32], okm[32:]
 
 
 def _open_subjects(copies: Copies, reached: Reached) -> None:
@@ -339,7 +341,7 @@ def _open_subjects(copies: Copies, reached: Reached) -> None:
 
 
 def confirmed_by_index(copies: Copies, reached: Reached, guesses: Iterable[bytes]) -> set[bytes]:
-    """Return the guessed subjects whose tag some copy holds, under any bucket key that is reached."""
+    """Return the guessed subjects whose tag some copy holds, under any bucket key in reach."""
     tags = {row.tag for row in copies.subjects}
     macs = [tag for some in bucket_keys(copies, reached).values() for tag, _ in some]
     return {
@@ -350,7 +352,7 @@ def confirmed_by_index(copies: Copies, reached: Reached, guesses: Iterable[bytes
 
 
 def confirmed_by_imports(copies: Copies, reached: Reached, orders: dict[str, bytes]) -> set[str]:
-    """Return the guessed imports whose tag some copy holds, under any slot key that is reached.
+    """Return the guessed imports whose tag some copy holds, under any slot key in reach.
 
     Args:
         copies: with the tags.

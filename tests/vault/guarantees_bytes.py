@@ -26,15 +26,32 @@ UNBOUND = {
     "ledger_checkpoint": {"signed_at"},
     "ledger_pending": {"id"},
     "vault_act": {"at", "actor", "purpose", "action"},
-    "vault_disclosure": {"id", "record_id", "version", "act_id"},
-    "vault_generation": {"provider"},
+    "vault_disclosure": {"id", "record_id", "version", "field_group", "act_id"},
+    "vault_certificate": {"id", "issued_at"},
+    "vault_declaration": {"name", "at"},
+    # Only what a certificate was issued of is bound, by that.
+    "vault_erasure": {
+        "id", "act_id", "ground", "code", "article", "rule_version", "category", "retention",
+        "archiefactiedatum", "approvers",
+    },
+    "vault_generation": {
+        "reference", "response", "asked_at", "gone_at", "closed_at", "destroyed_at",
+    },
+    "vault_part": {"id", "name"},
+    "vault_provider": {"id", "kind", "options"},
+    "vault_shred": {"id", "step", "waits_for", "finished_at"},
     "vault_hold": {"id", "act_id"},
     "vault_import": {"tag", "lines_done"},
-    "vault_node": {"id"},
+    "vault_node": {"id", "changed"},
     "vault_record": {"ground", "erased_act", "import_slot"},
     "vault_tree": {"id", "sequence"},
     "vault_version": {"id", "act_id"},
-}
+    # Nothing of these is in this vault (tests/vault/test_escrowing.py and test_restore.py).
+    "vault_attestation": {"escrow_id", "number", "document"},
+    "vault_drill": {"id", "act_id", "data_digest", "keys_digest", "outcome"},
+    "vault_escrow": {"id", "generation", "document", "act_id"},
+    "vault_lost": {"pointer", "act_id"},
+}  # fmt: skip
 
 
 def rich_vault(folder: Path) -> Path:

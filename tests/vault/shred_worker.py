@@ -402,6 +402,8 @@ def answer(vault: Vault, operation: tuple[Any, ...]) -> object:
             return None
         if kind == "find":
             return vault.find(rest[0])
+        if kind == "status":
+            return sum(vault.shred_status() is not None for _ in range(rest[0]))
         return Act().run(vault, patience=rest[0] if rest else 5.0).gone
     except Exception as error:
         # Not the error itself: some cannot be sent through a pipe.
@@ -474,12 +476,13 @@ def read_on(pipe: Connection, folder: Path, pointers: list[str]) -> None:
     pipe.send(log)
 
 
-def write_on(pipe: Connection, folder: Path, name: str) -> None:
-    """Store records until told to stop, and send what was stored."""
+def write_on(pipe: Connection, folder: Path, name: str, kept: str) -> None:
+    """Store records until told to stop, reading one now and then, and send what was stored."""
     log = []
     with open_vault(folder) as vault:
         pipe.send("ready")
         while not pipe.poll(0):
+            vault.get(kept)
             payload = f"{name} {len(log)}".encode()
             log.append((answer(vault, ("put", name, payload)), payload))
     pipe.send(log)

@@ -6,7 +6,16 @@ from ledger.pointer import parse_pointer
 from vault import Erased, Ground, KeyLost, NewRecord
 
 CONSENT = Ground.CONSENT_WITHDRAWN
-PARTS = ["database", "columns", "ledger", "key tree", "records", "subjects", "anchors"]
+PARTS = [
+    "database",
+    "columns",
+    "ledger",
+    "key tree",
+    "generations",
+    "records",
+    "subjects",
+    "anchors",
+]
 
 
 @pytest.fixture

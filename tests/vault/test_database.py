@@ -280,3 +280,24 @@ def test_no_table_has_a_column_for_a_name_or_a_payload_in_the_clear():
         "ledger_checkpoint.note",
         *(name for name in texts if name.startswith("anchor_")),
     }
+
+
+def read_after_a_statement_was_left_open(opened):
+    with opened.write():
+        pass  # It keeps a connection of its own from now on.
+    with opened.read() as connection:
+        kept = connection.exec_driver_sql("SELECT * FROM vault_node").cursor
+        kept.fetchone()  # There is another row, which nobody asks for.
+    with opened.write() as connection:
+        connection.exec_driver_sql("UPDATE vault_tree SET sequence = 77")
+    with opened.read() as connection:
+        return connection.exec_driver_sql("SELECT DISTINCT sequence FROM vault_tree").scalar()
+
+
+def test_a_statement_that_is_left_open_does_not_pin_the_past(opened):
+    assert read_after_a_statement_was_left_open(opened) == 77
+
+
+def test_control_without_closing_it_the_past_is_read(opened, monkeypatch):
+    monkeypatch.setattr(database._Connection, "close_cursors", lambda self: None)
+    assert read_after_a_statement_was_left_open(opened) == 0

@@ -336,9 +336,7 @@ def with_full_disk(
 
 
 @pytest.mark.parametrize("kilobytes", [4, 48, 96, 144])
-def test_a_full_disk_stops_with_a_clear_error_and_loses_nothing(
-    case: Case, kilobytes: int
-) -> None:
+def test_a_full_disk_stops_with_a_clear_error_and_loses_nothing(case: Case, kilobytes: int) -> None:
     """The limit lets the first writes through, so that the disk is full at different points."""
     (goes, reads, *_) = case.living()
     operations = [("get", reads), ("erase", goes), ("shred", 1.0), ("get", reads)]

@@ -19,6 +19,7 @@ from guarantees_vault import CATEGORY, GROUND, PASSPHRASE, chosen_seed, outcome,
 from guarantees_worker import Worker
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 from restores import (
     Site,
     die_in_restore,
@@ -36,7 +37,10 @@ from anchor.evidence import Evidence
 from anchor.steps import Verdict
 from anchor.verify import verify
 from commands.exitcodes import ExitCode, exit_code_of
+from ledger.entry import EntryKind, parse_entry
 from ledger.errors import BadSignature, Forked, LedgerError
+from ledger.log import Log
+from ledger.pointer import parse_pointer
 from ledger.source import FolderSource
 from vault import (
     Busy,
@@ -60,6 +64,7 @@ from vault.backup.restore import RestoreOrder, restore
 from vault.clock import SystemClock
 from vault.errors import KeyGone
 from vault.rootkeys.file import FileRootKeys
+from vault.rootkeys.provider import TreeNumber
 
 NOTHING = Replayed(0, 0, 0, 0, 0, 0)
 
@@ -298,9 +303,49 @@ def test_data_of_any_day_beside_the_keys_of_today(shredded: Site) -> None:
             assert living(shredded, restored) == 20
             clean(restored)
             restored.shred()
-            restored.checkpoint()
             clean(restored)
     assert not (order.folder / "keys" / "root-1.key").exists()
+
+
+def test_a_certificate_that_the_ledger_knows_is_not_issued_again(shredded: Site) -> None:
+    order = shredded.order("restored", "new", ["shredded"])
+    do_restore(order)
+    with open_restored(order) as restored:
+        restored.shred()
+        restored.checkpoint()
+        clean(restored)
+        pointer = min(shredded.known.erased)
+        with restored._core.database.read() as connection:
+            numbers = [
+                entry.version
+                for entry in map(parse_entry, entries_about(connection, pointer))
+                if entry.kind is EntryKind.CERTIFICATE
+            ]
+        assert numbers == [1, 2]
+
+
+def entries_about(connection: Connection, pointer: str) -> list[bytes]:
+    log = Log(connection)
+    return [log.entry(leaf) for leaf in log.leaves_of(parse_pointer(pointer))]
+
+
+def test_erasing_goes_on_in_later_generations(used: Site) -> None:
+    with open_vault_of(used) as opened:
+        pointer, other = used.known.living()[:2]
+        used.rectify(opened, pointer, b"corrected after the backup")
+        used.publish(opened)
+    order = used.order("restored", "old", ["old"])
+    report = do_restore(order)
+    assert (report.replayed.outdated, report.replayed.erasures) == (1, 20)
+    with open_restored(order) as restored:
+        # What was erased again lies in this generation too, so the epoch is closed.
+        assert restored.shred().gone == ((TreeNumber.ORDINARY, 1),)
+        for one in (pointer, other):
+            restored.erase(one, GROUND)
+        restored.shred()
+        restored.checkpoint()
+        clean(restored)
+        assert restored.certificate(pointer).certificate.versions == 3
 
 
 def test_a_key_backup_from_the_middle_of_a_shred(used: Site) -> None:
@@ -491,6 +536,47 @@ def test_records_that_are_kept_for_ever_are_restored(site: Site) -> None:
         ]
         assert restored.find("house 7") == [kept[7]]
         clean(restored)
+
+
+def test_erased_field_groups_stay_erased(site: Site) -> None:
+    contact = {"contact": b"06-12345678"}
+    with open_vault_of(site) as opened:
+        pointers = [
+            opened.put(b"core %d" % n, category="kindpakket", subject=f"child {n}", groups=contact)
+            for n in range(6)
+        ]
+        opened.rectify(pointers[1], b"core 1, corrected", groups={"contact": b"06-87654321"})
+        site.back_up(opened, "old")
+        for pointer in pointers[:3]:
+            opened.erase_group(pointer, "contact", GROUND)
+        # Lost with the backup: a newer content of a group, and one that was erased after it.
+        for pointer in pointers[3:5]:
+            opened.rectify(pointer, b"corrected", groups={"contact": b"new"})
+        opened.erase_group(pointers[4], "contact", GROUND)
+        site.publish(opened)
+        site.back_up(opened, "new")
+    for keys, ledger in (("old", True), ("new", True), ("new", False)):
+        order = site.order(f"{keys} {ledger}", "old", [keys], ledger=ledger, signer=ledger)
+        report = do_restore(order)
+        assert report.replayed.groups == 4
+        assert report.replayed.outdated == (2 if ledger else 0)
+        with open_restored(order) as restored:
+            for number, pointer in enumerate(pointers):
+                assert restored.get(pointer).startswith(b"core %d" % number)
+                if number in (3, 5):
+                    assert restored.get(pointer, group="contact") == contact["contact"]
+                    continue
+                with pytest.raises(Erased) as caught:
+                    restored.get(pointer, group="contact")
+                assert (caught.value.leaf is not None) is ledger
+            if ledger:
+                clean(restored)
+                restored.erase_group(pointers[5], "contact", GROUND)
+                restored.rectify(pointers[3], b"again", groups=contact)
+                with pytest.raises(Erased):
+                    restored.rectify(pointers[0], b"again", groups=contact)
+                restored.checkpoint()
+                clean(restored)
 
 
 def test_an_import_that_was_under_way(site: Site) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guarantees_vault import Known, chosen_seed, open_vault, outcome
+from guarantees_vault import chosen_seed, open_vault, outcome
 from guarantees_worker import Message, Worker
 from shred_worker import (
     KILLED,
@@ -44,8 +44,6 @@ from vault import (
     ProviderKind,
     ProviderUnreachable,
     ShredStep,
-    TreeNumber,
-    Vault,
     VaultError,
 )
 from vault.database import Database
@@ -354,7 +352,9 @@ def test_a_shred_in_which_anything_fails_once_has_one_outcome(
                 with open_vault(case.folder) as after:
                     assert [one.number for one in generations(after)] == [1, 2, 1], where
     points = sum(counted.counts.values())
-    print(f"\n{points} points, each failing before and after: 0 lost, 0 resurrected; {dict(raised)}")
+    print(
+        f"\n{points} points, each failing before and after: 0 lost, 0 resurrected; {dict(raised)}"
+    )
     assert set(raised) <= {"Busy", "Incomplete", "ProviderUnreachable", "ShredReport"}
 
 

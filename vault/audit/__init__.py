@@ -6,6 +6,8 @@ Nothing comes from a cache. The parts, in order; each names its faults and the n
     columns    vault/audit/columns.py: each value has its column's type
     ledger     ledger/fsck.py: recomputed from the entries
     key tree   vault/audit/tree.py: each node opens, each slot is used as its owner says
+    generations
+               vault/audit/generations.py: each root key is as far as its tree and the ledger say
     records    vault/audit/records.py: each blob opens and matches its commitment in the ledger,
                each row its tag; of an erased record only a tombstone and its entries are left
                vault/audit/parts.py: likewise each field group
@@ -33,6 +35,7 @@ from ledger.log import Log
 from ledger.note import VerifierKey
 from ledger.signer import SignerMemory
 from vault.audit.columns import check_columns
+from vault.audit.generations import GenerationsAudit
 from vault.audit.records import RecordsAudit
 from vault.audit.subjects import audit_subjects
 from vault.audit.tree import TreeAudit
@@ -102,6 +105,7 @@ def _parts(
     tree = TreeAudit(core, connection)
     records = RecordsAudit(core, connection, tree)
     yield "key tree", tree.run
+    yield "generations", GenerationsAudit(core, connection, tree).run
     yield "records", records.run
     yield "subjects", lambda: audit_subjects(core, connection, tree)
     yield "anchors", lambda: _anchors(core, connection, trusted)

@@ -23,6 +23,7 @@ from ledger.driver import run
 from ledger.entry import CORE_GROUP, Entry, EntryKind
 from ledger.fault import Fault
 from vault.audit.byrecord import ByRecord
+from vault.certifying import executor_name
 from vault.keytree import tree_of
 from vault.records import Action, RecordRow
 
@@ -129,8 +130,11 @@ class ErasuresAudit:
         own = [key for key in keys if row.group in (CORE_GROUP, key[3])]
         # With a record go its keys but those of field groups that went before.
         together = {key[2] for key in own if key[3] == row.group or key[3] not in alone}
-        place = {tree_of(key[0]) for key in own}, {min((key[1] for key in own), default=None)}
-        if (*place, together) != ({row.tree}, {row.born}, {row.erased}):
+        # With the last record of a subject, an older key goes: the one that indexed the subject.
+        born = min((key[1] for key in own), default=0)
+        is_old = 1 <= row.born <= born if row.group == CORE_GROUP else row.born == born
+        places = {tree_of(key[0]) for key in own}
+        if not is_old or (places, together) != ({row.tree}, {row.erased}):
             yield Fault(where, f"the erasure of {row} names other generations than its keys had")
         if row.group == CORE_GROUP and (row.act_id, row.ground) != (
             record.erased_act,
@@ -183,7 +187,7 @@ class ErasuresAudit:
                 [list(one.values()) for one in stated["approvers"]],
                 json.loads(row.approvers or "[]"),
             ),
-            "another executor": (stated["executor"], row.actor),
+            "another executor": (stated["executor"], executor_name(row.actor)),
             "another moment": (stated["erased_at"], _moment(row.at)),
             "other field groups": (stated["field_groups"], self._names(record, row.group)),
         }

@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 
 from anchor.errors import AnchorError
 from ledger.driver import run
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, SourceUnreachable
 from vault.backup.building import Building, Materials
 from vault.backup.container import digest_of
 from vault.cipher import derive_record_keys
@@ -80,7 +80,8 @@ def drill(core: Core, materials: Materials, caller: Caller) -> DrillReport:
         caller: who rehearses and why.
 
     Raises:
-        Busy: a provider or the disk is out of reach: nothing was found out, and nothing recorded.
+        Busy, SourceUnreachable: a provider, the disk or the ledger is out of reach: nothing was
+            found out, and nothing recorded.
         InvalidInput: a file that was named is missing.
     """
     digests = digest_of(materials.data), digest_of(materials.keys[-1])
@@ -88,7 +89,7 @@ def drill(core: Core, materials: Materials, caller: Caller) -> DrillReport:
         (last_act,) = run(connection, "SELECT max(id) FROM vault_act").fetchone()
     try:
         report = _rehearse(core, materials, last_act or 0)
-    except Busy:
+    except (Busy, SourceUnreachable):
         raise
     except (VaultError, LedgerError, AnchorError) as error:
         report = DrillReport(refusal=str(error))

@@ -193,8 +193,8 @@ class _Replay:
             slot = self._change.edit.add([os.urandom(KEY_BYTES)])
             run(
                 self._connection,
-                "UPDATE vault_bucket SET slot = ? WHERE number = ?",
-                (slot, number),
+                "UPDATE vault_bucket SET slot = ?, birth = ? WHERE number = ?",
+                (slot, self._change.edit.state.generation, number),
             )
         subjects = [
             (subject_id,)

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from ledger.files import flush_folder
-from vault.errors import Damaged, KeyGone
+from vault.errors import Damaged, KeyGone, ProviderFailed
 from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
 from vault.rootkeys.provider import (
     Assurance,
@@ -70,13 +72,14 @@ class FileRootKeys:
         reference = f"{_PREFIX[context.tree]}-{context.generation}.key"
         path = self._folder / reference
         if not path.exists():
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            # Under another name first: a file that was written half must never bear the name.
-            partial = path.with_suffix(".new")
-            partial.unlink(missing_ok=True)
-            write_key_file(partial, _LABEL, os.urandom(SECRET_BYTES), self._passphrase)
-            partial.rename(path)
-            flush_folder(self._folder)
+            with _translated(path):
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                # Under another name first: a file that was written half must never bear the name.
+                partial = path.with_suffix(".new")
+                partial.unlink(missing_ok=True)
+                write_key_file(partial, _LABEL, os.urandom(SECRET_BYTES), self._passphrase)
+                partial.rename(path)
+                flush_folder(self._folder)
         return reference
 
     def wrap(self, reference: str, context: KeyContext, epoch_key: bytes) -> bytes:
@@ -99,13 +102,14 @@ class FileRootKeys:
         """Overwrite and remove the file; see `RootKeyProvider.destroy`."""
         path = self._path(reference)
         if path.exists():
-            # Only a courtesy to simple disks: many keep the old bytes elsewhere.
-            with path.open("r+b") as file:
-                file.write(os.urandom(path.stat().st_size))
-                file.flush()
-                os.fsync(file.fileno())
-            path.unlink()
-            flush_folder(self._folder)
+            with _translated(path):
+                # Only a courtesy to simple disks: many keep the old bytes elsewhere.
+                with path.open("r+b") as file:
+                    file.write(os.urandom(path.stat().st_size))
+                    file.flush()
+                    os.fsync(file.fileno())
+                path.unlink()
+                flush_folder(self._folder)
         return self.report(reference)
 
     def report(self, reference: str) -> KeyReport:
@@ -125,3 +129,11 @@ class FileRootKeys:
         if not _REFERENCE.fullmatch(reference):
             raise Damaged("a generation of the key tree names no root key file")
         return self._folder / reference
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ProviderFailed(f"key file {path} cannot be written: {error.strerror}") from None
