@@ -34,8 +34,8 @@ def erase_growth(workshop: Workshop) -> list[Row]:
     ours, theirs = in_turn(
         sizes.rounds, lambda: _erase_some(workshop, more), lambda: _erase_some(workshop, less)
     )
-    row = Row("erase", "erase, p50", "ms", median(ours), 0.0, None, "")
-    return [growth(row, median(theirs), less, more)]
+    row = Row("erase", "erase, p50", "ms", median(ours), median(theirs), None, "")
+    return [growth(row, row.floor, less, more)]
 
 
 def growth(row: Row, smaller: float, less: int, more: int) -> Row:
@@ -49,7 +49,7 @@ def growth(row: Row, smaller: float, less: int, more: int) -> Row:
     """
     return Row(
         f"{row.name}-growth",
-        f"growth from {less:,} to {more:,}: {row.operation}",
+        f"growth, {more:,} to {less:,}: {row.operation}",
         row.unit,
         row.datakluis,
         smaller,

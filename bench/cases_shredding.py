@@ -24,6 +24,8 @@ from bench.workshop import CATEGORY, PASSPHRASE, Pair, Workshop
 from vault import Ground, NewPlace, NewRecord, ProviderKind, ShredStep, Vault
 
 _CLOSED = Aim(value_to=2_000.0)
+_CLOSING_IS = "root re-sealed, nodes opened, copied and opened in a new process"
+_CERTIFYING_IS = "JSON, ECDSA, parsed again, a row and an entry each"
 _OPERATOR = "bench"
 _BATCH = 1_000
 _CHUNKS = 10
@@ -100,7 +102,7 @@ def _epoch(workshop: Workshop, name: str, count: int) -> list[Row]:
     return [
         Row(
             f"erase-person-{name}",
-            f"erase a person with {sizes.epoch:,} records, of {count:,}",
+            f"erase a person's {sizes.epoch:,} records, of {count:,}",
             "ms",
             median(ours.erased),
             median(theirs.erased),
@@ -109,22 +111,22 @@ def _epoch(workshop: Workshop, name: str, count: int) -> list[Row]:
         ),
         Row(
             f"shred-{name}",
-            f"close an epoch with {erasures}, of {count:,}, beside the provider's time",
+            f"shred {erasures} of {count:,}, without provider",
             "ms",
             median(ours.beside),
             median(theirs.beside),
             _CLOSED,
-            "root re-sealed, every node opened, copied, and opened by a fresh process",
+            _CLOSING_IS,
         ),
         _with_provider(f"shred-{name}", ours, "file"),
         Row(
             f"certify-{name}",
-            f"certificates of {erasures}, of {count:,}",
+            f"certify {erasures} of {count:,}",
             "/s",
             median(ours.certified),
             median(theirs.certified),
             None,
-            "JSON, ECDSA, parsed again, a row and an entry each",
+            _CERTIFYING_IS,
         ),
     ]
 
@@ -132,7 +134,7 @@ def _epoch(workshop: Workshop, name: str, count: int) -> list[Row]:
 def _with_provider(name: str, samples: _Samples, provider: str) -> Row:
     return Row(
         f"{name}-whole",
-        f"the same with the provider's time, {provider}",
+        f"the same with its provider, {provider}",
         "ms",
         median(samples.whole),
         median(samples.own),
@@ -235,21 +237,21 @@ def _many(workshop: Workshop, name: str, count: int) -> list[Row]:
     return [
         Row(
             f"erase-many-{name}",
-            f"erase {each * _CHUNKS:,} subjects' single records, of {count:,}",
+            f"erase {each * _CHUNKS:,} one by one, of {count:,}",
             "/s",
             median(ours),
             median(theirs),
             None,
-            "one after the other, each in its own transaction",
+            "a transaction each; different subjects",
         ),
         Row(
             f"certify-many-{name}",
-            f"certificates of those, of {count:,}",
+            f"certify {each * _CHUNKS:,} erased so, of {count:,}",
             "/s",
             median(samples.certified),
             median(certified),
             None,
-            "JSON, ECDSA, parsed again, a row and an entry each",
+            _CERTIFYING_IS,
         ),
     ]
 
@@ -280,12 +282,12 @@ def _at_provider(
     return [
         Row(
             f"shred-{name}",
-            f"close an epoch, root keys in {words}, of {sizes.small:,}, beside its time",
+            f"shred {sizes.epoch:,} erasures of {sizes.small:,}, without {words}",
             "ms",
             median(ours.beside),
             median(theirs.beside),
             _CLOSED,
-            "root re-sealed, every node opened, copied, and opened by a fresh process",
+            _CLOSING_IS,
         ),
         _with_provider(f"shred-{name}", ours, words),
     ]

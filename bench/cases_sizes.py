@@ -6,8 +6,9 @@ from pathlib import Path
 
 from bench.cases_erasing import erase
 from bench.measure import Aim, Row
-from bench.workshop import Workshop
-from vault.keynode import FANOUT, KEY_BYTES, NODE_BYTES
+from bench.workshop import CATEGORY, PASSPHRASE, Workshop
+from vault import Vault
+from vault.keynode import KEY_BYTES, NODE_BYTES
 
 _SEALED = NODE_BYTES + 28  # nonce and tag
 _LEVELS = 4
@@ -15,16 +16,22 @@ _PROPORTIONAL = Aim(ratio_to=1.5)
 
 
 def per_record(workshop: Workshop) -> list[Row]:
-    """Bytes a record: of the key store, of a full key backup, of a data backup."""
+    """Bytes a record: of the key store, of a full key backup, of a data backup.
+
+    In a vault of its own, from which nothing was erased.
+    """
     count = workshop.sizes.large
-    vault = workshop.pair(count).vault
+    with Vault.open(workshop.new_folder(), PASSPHRASE) as vault:
+        vault.put_many((one.for_vault() for one in workshop.records(0, count)), category=CATEGORY)
+        return _per_record(workshop, vault)
+
+
+def _per_record(workshop: Workshop, vault: Vault) -> list[Row]:
     with vault._core.database.read() as connection:
-        sealed, nodes, payloads = connection.exec_driver_sql(
+        sealed, payloads, versions = connection.exec_driver_sql(
             "SELECT (SELECT sum(length(sealed)) FROM vault_node),"
-            " (SELECT count(*) FROM vault_node),"
-            " (SELECT sum(length(body)) FROM vault_version)"
+            " (SELECT sum(length(body)) FROM vault_version), (SELECT count(*) FROM vault_version)"
         ).one()
-        versions = connection.exec_driver_sql("SELECT count(*) FROM vault_version").scalar_one()
     keys, data = workshop.path("keys.kluis"), workshop.path("data.kluis")
     vault.backup_keys(keys)
     vault.backup_data(data)
@@ -40,7 +47,7 @@ def per_record(workshop: Workshop) -> list[Row]:
         ),
         Row(
             "key-backup",
-            f"full key backup a record, {nodes:,} nodes",
+            "full key backup a record",
             "B",
             _size(keys) / versions,
             sealed / versions,
@@ -68,6 +75,7 @@ def incremental(workshop: Workshop) -> list[Row]:
     pair = workshop.pair(count)
     before = workshop.path("keys-full.kluis")
     pair.vault.backup_keys(before)
+    nodes = _node_count(pair.vault)
     rows = []
     for erasures in workshop.sizes.backups:
         for number in pair.living(erasures):
@@ -80,15 +88,19 @@ def incremental(workshop: Workshop) -> list[Row]:
                 f"key backup after {erasures:,} more erasures, of {count:,}",
                 "KB",
                 _size(after) / 1_000,
-                erasures * _LEVELS * _SEALED / 1_000,
+                min(erasures * _LEVELS, nodes) * _SEALED / 1_000,
                 None if erasures == 1 else _PROPORTIONAL,
-                "four sealed nodes an erasure; the whole tree is"
-                f" {-(-count // FANOUT) * _SEALED / 1_000:,.0f} KB",
+                "four sealed nodes an erasure, at most the whole tree",
             )
         )
         before.unlink()
         before = after
     return rows
+
+
+def _node_count(vault: Vault) -> int:
+    with vault._core.database.read() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM vault_node").scalar_one())
 
 
 def _size(path: Path) -> int:

@@ -244,7 +244,7 @@ def verify(evidence: bytes, public_key: bytes) -> bool:
 
 def open_vault(folder: Path, passphrase: str) -> bytes:
     """Open a vault's root key and database and return its root node's plaintext."""
-    document = json.loads((folder / "keys" / "root.key").read_bytes())
+    document = json.loads((folder / "keys" / "root-1.key").read_bytes())
     kdf = document["kdf"]
     key = Argon2id(
         salt=bytes.fromhex(kdf["salt"]),
@@ -261,8 +261,8 @@ def open_vault(folder: Path, passphrase: str) -> bytes:
     connection = connect(folder / "vault.db")
     tenant, number, wrapped, sealed = connection.execute(
         "SELECT t.tenant, g.number, g.wrapped, n.sealed FROM vault_tree t"
-        " JOIN vault_generation g ON g.number = t.generation"
-        " JOIN vault_node n ON n.level = 3 AND n.number = 0"
+        " JOIN vault_generation g ON g.tree = 0 AND g.number = t.generation"
+        " JOIN vault_node n ON n.level = 3 AND n.number = 0 WHERE t.id = 1"
     ).fetchone()
     connection.close()
     domain = b"datakluis/epoch/1" + tenant + number.to_bytes(8, "big")

@@ -99,9 +99,10 @@ QUICK = Sizes(
     proofs=200,
     checkpoints=5,
     imported=10_000,
-    epoch=500,
-    epochs=2,
+    epoch=300,
+    epochs=1,
     backups=(1, 10, 100),
+    providers=False,
 )
 
 

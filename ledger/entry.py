@@ -20,11 +20,11 @@ it. All integers are big-endian. Format 1 has four kinds, each a head of 24 byte
 
 A version entry says: this version of this group of the record existed, under this commitment. A
 rectification is the next version entry of the same pointer (RE1). An erasure entry says: every
-version of this group of the record up to and including this one was erased (ER9); the version
-entries stay in the tree, so their proofs hold. A certificate entry says: this is the SHA-256 of the
-file of the certificate of that erasure, and which of its issues it is, since a certificate is
-issued anew when its status moves. A shred entry says: this generation of this key tree was closed,
-and the root key that opened it destroyed.
+version of this group of the record up to and including this one was erased (ER9), and that of the
+core that every group left went with it; the version entries stay in the tree, so their proofs hold.
+A certificate entry says: this is the SHA-256 of the file of the certificate of that erasure, and
+which of its issues it is, since a certificate is issued anew when its status moves. A shred entry
+says: this generation of this key tree was closed, and the root key that opened it destroyed.
 
 Examples: version 1 of pointer 00112233445566778899aabbccddeeff under the commitment aa…aa; the
 first certificate of its erasure, whose file has the digest bb…bb; and the shred of generation 1 of

@@ -1,11 +1,13 @@
 """The benchmarks run and say something about every operation; how fast it was is not asserted."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from rich.console import Console
 
-from bench import floor
+from bench import floor, floor_shredding
 from bench.__main__ import CASES, as_json, run, show
 from bench.measure import Aim, Row, percentile
 from bench.workshop import Sizes
@@ -21,6 +23,18 @@ ROWS = [
     "erase-small",
     "erase-large",
     "erase-last",
+    "erase-growth",
+    "erase-person-large",
+    "shred-large",
+    "shred-large-whole",
+    "certify-large",
+    "erase-many-large",
+    "certify-many-large",
+    "key-store",
+    "key-backup",
+    "data-backup",
+    "key-backup-1",
+    "key-backup-2",
     "integrate",
     "path",
     "consistency",
@@ -38,7 +52,7 @@ TINY = Sizes(
     puts_each=2,
     gets=20,
     small=60,
-    large=90,
+    large=120,
     erasures=2,
     last_erasures=1,
     entries=300,
@@ -47,6 +61,10 @@ TINY = Sizes(
     checkpoints=1,
     opens=1,
     imported=50,
+    epoch=10,
+    epochs=1,
+    backups=(1, 2),
+    providers=False,
 )
 
 
@@ -90,6 +108,20 @@ def test_one_benchmark_runs_alone(monkeypatch):
     assert "path" in CASES
 
 
+def test_the_largest_vault_is_compared_with_the_larger_one(monkeypatch):
+    monkeypatch.setattr(keyfile, "_MEMORY_KIB", 64)
+    monkeypatch.setattr(keyfile, "_ITERATIONS", 1)
+    rows = run(replace(TINY, huge=180), ["erase-huge", "erase-growth", "epoch-huge", "many-huge"])
+    assert [row.name for row in rows] == [
+        "erase-huge",
+        "erase-growth",
+        *("erase-person-huge", "shred-huge", "shred-huge-whole", "certify-huge"),
+        *("erase-person-huge-growth", "shred-huge-growth"),
+        *("erase-many-huge", "certify-many-huge"),
+    ]
+    assert "180 to 120" in rows[1].operation
+
+
 @pytest.mark.parametrize(
     ("aim", "datakluis", "met"),
     [
@@ -129,4 +161,30 @@ def test_the_floor_does_its_work(tmp_path):
     again = floor.put(store, [(b"again", b"subject 1")])
     assert floor.get(store, again[0]) == b"again"
     assert store.connection.execute("SELECT count(*) FROM subject").fetchone() == (199,)
+    store.connection.close()
+
+
+def test_the_floor_of_an_epoch_does_its_work(tmp_path):
+    store = floor.create(tmp_path / "floor.db", 90)
+    others = floor.put(store, [(b"payload %d" % n, b"subject %d" % n) for n in range(300)])
+    pointers = floor.put(store, [(b"payload %d" % n, b"person") for n in range(300)])
+    before = store.epoch_key
+    erased = floor_shredding.erase_subject(store, b"person")
+    floor_shredding.close_epoch(store, tmp_path / "backup.db")
+    assert [pointer for _, pointer in erased] == pointers
+    for pointer in pointers:
+        with pytest.raises(TypeError):
+            floor.get(store, pointer)
+    assert [floor.get(store, pointer) for pointer in others] == [
+        b"payload %d" % n for n in range(300)
+    ]
+    assert store.epoch_key != before
+    assert not (tmp_path / "backup.db").exists()
+    key = ec.generate_private_key(ec.SECP256R1())
+    floor_shredding.certify(store, erased, {"serial": "", "pointer": ""}, key)
+    (document,) = store.connection.execute(
+        "SELECT document FROM certificate ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    assert json.loads(document)["certificate"]["pointer"] == pointers[-1].hex()
+    assert store.connection.execute("SELECT count(*) FROM pending").fetchone() == (1_200,)
     store.connection.close()

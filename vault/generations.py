@@ -37,6 +37,7 @@ _COLUMNS = (
     "tree, number, provider_id, reference, wrapped, state, response, asked_at, gone_at, closed_at,"
     " destroyed_at"
 )
+_TYPES = (int, int, int, str, bytes | None, str, str | None, *[int | None] * 4)
 
 
 class GenerationState(StrEnum):
@@ -279,14 +280,12 @@ def not_gone(generations: Iterable[Generation]) -> list[Generation]:
 def _generation(row: tuple[Any, ...]) -> Generation:
     tree, number, provider_id, reference, wrapped, state, *rest = row
     try:
-        return Generation(
-            TreeNumber(tree),
-            int(number),
-            int(provider_id),
-            str(reference),
-            None if wrapped is None else bytes(wrapped),
-            GenerationState(state),
-            *rest,
-        )
-    except (TypeError, ValueError):
-        raise Damaged("a row of the key tree's generations cannot be read") from None
+        # Not converted: a number in the place of a wrapped key would become that many zero bytes.
+        if all(isinstance(value, kind) for value, kind in zip(row, _TYPES, strict=True)):
+            known = GenerationState(state)
+            return Generation(
+                TreeNumber(tree), number, provider_id, reference, wrapped, known, *rest
+            )
+    except ValueError:
+        pass
+    raise Damaged("a row of the key tree's generations cannot be read")

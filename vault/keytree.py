@@ -64,11 +64,16 @@ _Label = tuple[int, int]  # generation, sequence
 
 
 def tree_of(slot: int) -> TreeNumber:
-    """Return the tree to which a slot belongs."""
-    number = slot >> _TREE_SHIFT
-    tree = _TREES.get(number)
+    """Return the tree to which a slot belongs.
+
+    Raises:
+        Damaged: to none.
+    """
     # Each read asks this, and the enumeration takes five times as long to answer.
-    return TreeNumber(number) if tree is None else tree
+    tree = _TREES.get(slot >> _TREE_SHIFT)
+    if tree is None:
+        raise Damaged(f"slot {slot} lies in no key tree")
+    return tree
 
 
 def first_slot(tree: TreeNumber) -> int:
@@ -215,7 +220,8 @@ class KeyTree:
         """Return a live key from the cache, if that counts for the sequence just read."""
         if self._label != (generation, sequence):
             return None
-        if self._lease is not None and self._lease.is_over(self.number):
+        # A busy process renews its lease in time, and so keeps what it has cached.
+        if self._lease is not None and self._lease.is_due(self.number):
             return None
         leaf = self._cache.get((0, slot >> 8))
         if leaf is None or leaf[slot & 255] not in _USABLE:

@@ -108,6 +108,10 @@ class Lease:
                     self._write(self._file, generations, ends)
             self._generations, self._ends = generations, ends
 
+    def is_due(self, tree: TreeNumber) -> bool:
+        """Tell whether a tree's generation is to be read again, which renews the lease."""
+        return now() >= self._ends[tree] - self._seconds / 2
+
     def is_over(self, tree: TreeNumber) -> bool:
         """Tell whether what is cached of a tree may not be used before its generation is read."""
         return now() >= self._ends[tree]

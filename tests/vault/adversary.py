@@ -37,6 +37,7 @@ ROOT, FANOUT, KEY = 3, 256, 32
 NONCE, TAG = 12, 16
 FREE, ERASED = 0, 2  # states of a slot that holds no key
 PAYLOAD, NOTE = 1, 2
+PAGE, OVERLAP = 4_096, 128  # a value that straddles two pieces is whole in the first
 VERSION_ENTRY = b"\x01\x01\x01"  # format, kind, suite
 
 Place = tuple[int, int]  # level and number of a node
@@ -410,6 +411,15 @@ class Commitments:
         )
         message = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
         return hmac.digest(key, message, "sha256") == self.by_version[name]
+
+
+def pieces(paths: Iterable[Path]) -> set[bytes]:
+    """Return the contents of files in pieces, each once: copies mostly hold the same pages."""
+    found = set()
+    for path in paths:
+        data = path.read_bytes()
+        found |= {data[at : at + PAGE + OVERLAP] for at in range(0, len(data), PAGE)}
+    return found
 
 
 def _open(aead: AESGCM | AESGCMSIV, sealed: bytes, bound: bytes) -> bytes | None:

@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 import adversary
 import pytest
-from adversary import Commitments, Copies, Reached
+from adversary import Commitments, Copies, Reached, pieces
 from guarantees_scan import guesses, windows
 from guarantees_vault import (
     CATEGORY,
@@ -43,7 +43,6 @@ from vault import ImportOrder, NewRecord, Vault, keyfile
 RANGE = [str(number) for number in range(999_990_000, 1_000_000_000)]
 PEOPLE = [number for number in RANGE if lifelike.bsn_check(number)]
 NUMBER = re.compile(rb"99999[0-9]{4}")
-PAGE, OVERLAP = 4_096, 128  # a value that straddles two pieces is whole in the first
 
 
 def payload_of(number: str) -> bytes:
@@ -144,8 +143,8 @@ def live(town: Town, people: list[str], erasures: int, epochs: int) -> None:
         town.copy()
         # Of the two that were imported one goes and one stays.
         going = [coming[0], *dice.sample(sorted(town.living - town.imported), erasures - 1)]
-        for start in range(0, erasures, 3):
-            town.erase(going[start : start + 3])
+        for start in range(0, erasures, 5):
+            town.erase(going[start : start + 5])
             town.copy()
         town.vault.checkpoint()
         town.vault.shred()
@@ -335,15 +334,6 @@ def unkeyed(town: Town, copies: Copies) -> dict[bytes, str]:
             for guess in guesses(number, value, [*salts, *own]):
                 wanted[guess[:16]] = number
     return wanted
-
-
-def pieces(paths: Iterable[Path]) -> set[bytes]:
-    """Return the contents of files in pieces, each once: copies mostly hold the same pages."""
-    found = set()
-    for path in paths:
-        data = path.read_bytes()
-        found |= {data[at : at + PAGE + OVERLAP] for at in range(0, len(data), PAGE)}
-    return found
 
 
 def found_in(some: Iterable[bytes], wanted: dict[bytes, str]) -> set[str]:

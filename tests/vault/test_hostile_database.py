@@ -146,3 +146,18 @@ def test_a_closed_vault_does_nothing_more(vault):
     ):
         with pytest.raises(InvalidInput, match="closed"):
             call()
+
+
+@pytest.mark.parametrize("slot", [2**33, 2**62, -1])
+def test_a_slot_of_no_tree_is_damage(vault, slot):
+    pointer = vault.put(b"x", category="nieuwsbrief", subject="A")
+    change(vault, ("UPDATE vault_version SET slot = ?", (slot,)))
+    for call in (
+        lambda: vault.get(pointer),
+        lambda: vault.rectify(pointer, b"y"),
+        lambda: vault.erase(pointer, Ground.CONSENT_WITHDRAWN),
+        lambda: vault.prove(pointer, disclose=True),
+    ):
+        with pytest.raises(Damaged, match=f"^slot {slot} lies in no key tree$"):
+            call()
+    assert any(f"slot {slot}" in str(fault) for fault in vault.audit().faults)

@@ -1,4 +1,4 @@
-"""Leases: who is waited for before a root key is destroyed, who is not, and what that one forgets."""
+"""Leases: for whom a destruction waits, for whom it does not, and what that one forgets."""
 
 import errno
 import fcntl
@@ -53,7 +53,7 @@ def the_file(folder):
 # The file
 
 
-def test_the_format_to_the_byte(tmp_path, time_is, monkeypatch):
+def test_the_format_to_the_byte(time_is, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: 4_242)
     lease = Lease(tmp_path)
     lease.acknowledge(PERMANENT, 3)
@@ -83,8 +83,14 @@ def test_a_lease_that_has_read_nothing_may_be_reading_anything(tmp_path):
 
 @pytest.mark.parametrize(
     ("generation", "end", "is_behind"),
-    [(0, 1_001.0, True), (4, 1_000.001, True), (5, 1_030.0, False), (6, 1_030.0, False)]
-    + [(0, 1_000.0, False), (4, 999.0, False)],
+    [
+        (0, 1_001.0, True),
+        (4, 1_000.001, True),
+        (5, 1_030.0, False),
+        (6, 1_030.0, False),
+        (0, 1_000.0, False),
+        (4, 999.0, False),
+    ],
 )
 def test_who_is_waited_for(time_is, generation, end, is_behind):
     time_is(1_000.0)
@@ -95,7 +101,7 @@ def test_who_is_waited_for(time_is, generation, end, is_behind):
         assert Holder(1, tuple(generations), tuple(ends)).is_behind(tree, 5) is is_behind
 
 
-def test_it_is_renewed_in_its_second_half_and_never_goes_back(tmp_path, time_is):
+def test_it_is_renewed_in_its_second_half_and_never_goes_back(time_is, tmp_path):
     lease = Lease(tmp_path, 30)
     lease.acknowledge(ORDINARY, 5)
     first = the_file(tmp_path).read_bytes()
@@ -114,7 +120,7 @@ def test_it_is_renewed_in_its_second_half_and_never_goes_back(tmp_path, time_is)
     lease.end()
 
 
-def test_for_the_others_it_is_never_over_before_it_is_for_its_owner(tmp_path, time_is):
+def test_for_the_others_it_is_never_over_before_it_is_for_its_owner(time_is, tmp_path):
     for moment in (1_000.0001, 1_000.0004, 1_000.0009, 1e6 + 1 / 3, math.pi * 1e5):
         time_is(moment)
         lease = Lease(tmp_path, 1 / 3)
@@ -127,7 +133,7 @@ def test_for_the_others_it_is_never_over_before_it_is_for_its_owner(tmp_path, ti
 
 
 def test_a_lease_that_cannot_be_written_is_not_thought_to_be_renewed(
-    tmp_path, time_is, monkeypatch
+    time_is, tmp_path, monkeypatch
 ):
     lease = Lease(tmp_path, 30)
     lease.acknowledge(ORDINARY, 1)
@@ -299,7 +305,7 @@ def keys_in(memory):
 
 
 def test_the_owner_of_an_ended_lease_forgets_before_it_goes_on(
-    vault, reopen, time_is, vault_folder
+    time_is, vault, reopen, vault_folder
 ):
     kept, gone = put(vault, b"kept"), put(vault)
     sleeper = reopen()
@@ -332,7 +338,7 @@ def test_the_owner_of_an_ended_lease_forgets_before_it_goes_on(
     assert epoch_key not in keys_in(after)
 
 
-def test_in_an_older_snapshot_it_gets_nothing_more(vault, reopen, time_is):
+def test_in_an_older_snapshot_it_gets_nothing_more(time_is, vault, reopen):
     """It slept within a transaction: that snapshot is of a generation that is gone."""
     gone = put(vault)
     sleeper = reopen()
@@ -353,7 +359,7 @@ def test_in_an_older_snapshot_it_gets_nothing_more(vault, reopen, time_is):
     assert sleeper.put(b"more", category="nieuwsbrief", subject="999990019")
 
 
-def test_each_tree_has_a_lease_of_its_own(vault, reopen, time_is):
+def test_each_tree_has_a_lease_of_its_own(time_is, vault, reopen):
     ordinary = put(vault, b"ordinary")
     permanent = put(vault, b"permanent", category="organisatie")
     reader = reopen()
@@ -369,7 +375,7 @@ def test_each_tree_has_a_lease_of_its_own(vault, reopen, time_is):
     assert memory_of(trees[ORDINARY]) == kept
 
 
-def test_one_that_goes_on_working_never_loses_its_memory(vault, time_is, monkeypatch):
+def test_one_that_goes_on_working_never_loses_its_memory(time_is, vault, monkeypatch):
     pointer = put(vault, b"x")
     forgotten = []
     monkeypatch.setattr(vault._core.tree, "_on_forget", lambda: forgotten.append(1))

@@ -6,7 +6,6 @@ that they would be there.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sqlite3
@@ -19,7 +18,6 @@ from guarantees_vault import CATEGORY, GROUND, PASSPHRASE, chosen_seed, outcome,
 from guarantees_worker import Worker
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
 from restores import (
     Site,
     die_in_restore,
@@ -30,6 +28,7 @@ from restores import (
     open_restored,
     resurrected,
 )
+from sqlalchemy import Connection
 
 import vault.backup.building
 import vault.backup.replaying
@@ -149,7 +148,9 @@ def test_backups_made_together_lose_nothing(site: Site) -> None:
 
 def test_old_data_beside_the_current_keys_brings_no_erased_record_back(used: Site) -> None:
     for ledger in (True, False):
-        order = used.order(f"restored {ledger}", "old", ["old", "new"], ledger=ledger, signer=ledger)
+        order = used.order(
+            f"restored {ledger}", "old", ["old", "new"], ledger=ledger, signer=ledger
+        )
         report = do_restore(order)
         erased = len(used.known.erased)
         expected = (erased, 0) if ledger else (0, erased)
@@ -219,9 +220,7 @@ def test_control_without_the_replay_they_come_back(
     with pytest.raises(RestoreRefused, match="differ on whether it was erased"):
         do_restore(order)
     assert nothing_made(used, "restored")
-    monkeypatch.setattr(
-        vault.backup.building, "audit", lambda *_args, **_kwargs: AuditReport()
-    )
+    monkeypatch.setattr(vault.backup.building, "audit", lambda *_args, **_kwargs: AuditReport())
     do_restore(order)
     with open_restored(order) as restored:
         back = resurrected(used, restored)
@@ -776,7 +775,7 @@ def test_changed_backups_are_refused_or_make_no_difference(used: Site) -> None:
     seed = chosen_seed()
     draws = random.Random(seed)
     refused = same = 0
-    for number in range(60):
+    for number in range(30):
         which = draws.choice(["data", "keys"])
         path = used.data("old") if which == "data" else used.keys("old")
         whole = path.read_bytes()
@@ -843,16 +842,42 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(
-    max_examples=int(os.environ.get("DATAKLUIS_RESTORES", "25")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(OPERATIONS, st.data())
+def try_any(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a test any operations and the choice of any of the backups made between them."""
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+        limits = settings(max_examples=examples, deadline=None, suppress_health_check=checks)
+        return limits(given(OPERATIONS, st.data())(test))
+
+    return decorate
+
+
+@try_any(12)
 def test_any_backups_after_any_operations(
-    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, object]], data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory,
+    operations: list[tuple[str, object]],
+    data: st.DataObject,
 ) -> None:
     """0 resurrected and 0 lost in silence, whatever was backed up when, and whatever is brought."""
+    restore_any(tmp_path_factory, operations, data)
+
+
+@pytest.mark.soak
+@try_any(600)
+def test_any_backups_at_length(
+    tmp_path_factory: pytest.TempPathFactory,
+    operations: list[tuple[str, object]],
+    data: st.DataObject,
+) -> None:
+    restore_any(tmp_path_factory, operations, data)
+
+
+def restore_any(
+    tmp_path_factory: pytest.TempPathFactory,
+    operations: list[tuple[str, object]],
+    data: st.DataObject,
+) -> None:
     site = Site(tmp_path_factory.mktemp("any"))
     backups = []
     with open_vault_of(site) as opened:

@@ -7,23 +7,26 @@ with something older is refused by the tree's compare-and-swap or finds nothing 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from guarantees_vault import open_vault
+from guarantees_vault import open_vault, outcome
 from guarantees_worker import Worker
 from shred_worker import (
     Case,
     Raised,
     Remote,
     cheap,
+    derive_once,
     generations,
+    in_memory,
     make_case,
     read_on,
     remote,
@@ -31,12 +34,24 @@ from shred_worker import (
 )
 
 from policy.certificate import Irrecoverability
-from vault import Busy, NotFound, ShredReport, ShredStep, TreeNumber, Vault
+from vault import Busy, NotFound, ShredReport, ShredStep, TreeNumber, Vault, keyfile
 from vault.generations import GenerationState
-from vault.leases import Lease
+from vault.leases import Lease, holders, now
 
 UNDECLARED = Irrecoverability.NOT_DECLARED
 ERASED = "Erased"
+
+
+@pytest.fixture(autouse=True)
+def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open each key file once at its cost, and then without."""
+    monkeypatch.setattr(keyfile, "_derive", derive_once)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -285,6 +300,33 @@ def test_a_process_that_sleeps_through_its_lease_forgets_before_it_answers(case:
     assert case.unfinished(UNDECLARED) == []
 
 
+def test_a_lease_that_cannot_be_written_lasts_no_longer_in_memory(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for what a process only thinks that it has told."""
+    monkeypatch.setattr(Lease.__init__, "__defaults__", (0.3,))
+    with open_vault(case.folder) as vault, open_vault(case.folder) as other:
+        (pointer, *_) = case.living()
+        other.get(pointer)
+        with monkeypatch.context() as full:
+
+            def no_space(*_: object) -> int:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            full.setattr(os, "pwrite", no_space)
+            deadline = time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                answered = outcome(lambda: other.get(pointer))
+                told = next(iter(holders(case.folder, but=vault._core.lease)))
+                over = other._core.lease.is_over(TreeNumber.ORDINARY)
+                assert over or told.ends[TreeNumber.ORDINARY] >= now() - 0.005
+            assert isinstance(answered, Busy)
+            assert "No space left on device" in str(answered)
+            assert isinstance(outcome(lambda: open_vault(case.folder)), Busy)
+        assert other.get(pointer) == case.known.versions[pointer][-1]
+    assert case.faults() == []
+
+
 def test_control_a_lease_that_is_thought_to_last_serves_what_was_erased(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,52 +351,68 @@ def test_control_a_lease_that_is_thought_to_last_serves_what_was_erased(
 # Everything at once
 
 
+class Watch:
+    """What was erased when, to hold against what readers elsewhere were answered."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.erasing_from: dict[str, float] = {}
+        self.erased_at: dict[str, float] = {}
+        self.reads = self.errors = self.stale = self.lost = 0
+
+    def erase(self, vault: Vault, pointer: str) -> None:
+        """Erase a record, and note when that began and when it had been done."""
+        self.erasing_from[pointer] = time.monotonic()
+        self.case.erase(vault, pointer)
+        self.erased_at[pointer] = time.monotonic()
+
+    def count(self, pointer: str, answered: object, began: float) -> None:
+        """Take in one answer."""
+        self.reads += 1
+        if not isinstance(answered, Raised):
+            self.stale += began > self.erased_at.get(pointer, float("inf"))
+            self.lost += answered != self.case.known.versions[pointer][-1]
+        elif answered.kind == ERASED:
+            self.lost += pointer not in self.erasing_from
+        else:
+            self.errors += 1
+
+
 def test_readers_and_writers_at_work_during_shreds_see_no_error(case: Case) -> None:
+    watch = Watch(case)
+    shreds = 4
     with cheap(), open_vault(case.folder) as vault:
         pointers = [case.put(vault, b"%d" % n, f"reader {n % 9}") for n in range(24)]
         watched = [*pointers, *case.living()[:4], case.kept]
-        readers = [Worker(read_on, case.folder, watched) for _ in range(2)]
-        writer = Worker(write_on, case.folder, "writer", case.kept)
-        for worker in (*readers, writer):
+        workers = [Worker(read_on, case.folder, watched) for _ in range(2)]
+        workers.append(Worker(write_on, case.folder, "writer", case.kept))
+        for worker in workers:
             worker.receive()
-        erased_at: dict[str, float] = {}
-        erasing_from: dict[str, float] = {}
-        for number in range(4):
-            for pointer in pointers[number:16:4]:
-                erasing_from[pointer] = time.monotonic()
-                case.erase(vault, pointer)
-                erased_at[pointer] = time.monotonic()
-            if number < 3:
+        for number in range(shreds):
+            for pointer in pointers[number:16:shreds]:
+                watch.erase(vault, pointer)
+            if number < shreds - 1:
                 vault.shred(patience=20.0)
     with cheap(real_rehearsal=True), open_vault(case.folder) as vault:
         vault.shred(patience=20.0)
-        time.sleep(0.05)
-        for worker in (*readers, writer):
-            worker.pipe.send("stop")
-        logs = [worker.receive() for worker in readers]
-        written = writer.receive()
-        for worker in (*readers, writer):
-            assert worker.end() == 0
-    reads = errors = stale = lost = 0
-    for pointer, answered, began in itertools.chain(*logs):
-        reads += 1
-        if isinstance(answered, Raised) and answered.kind != ERASED:
-            errors += 1
-        elif isinstance(answered, Raised):
-            lost += pointer not in erasing_from
-        else:
-            stale += began > erased_at.get(pointer, float("inf"))
-            lost += answered != case.known.versions[pointer][-1]
+    for worker in workers:
+        worker.pipe.send("stop")
+    *read, written = [worker.receive() for worker in workers]
+    assert [worker.end() for worker in workers] == [0, 0, 0]
+    for pointer, answered, began in itertools.chain(*read):
+        watch.count(pointer, answered, began)
     for pointer, payload in written:
-        errors += isinstance(pointer, Raised)
-        if not isinstance(pointer, Raised):
-            case.known.stored([pointer], [payload], "writer")
+        assert isinstance(pointer, str), pointer
+        case.known.stored([pointer], [payload], "writer")
     damage = case.unfinished(UNDECLARED)
-    lost += sum(line.startswith("lost") for line in damage)
+    lost = watch.lost + sum(line.startswith("lost") for line in damage)
     resurrected = sum(line.startswith("resurrected") for line in damage)
-    print(f"\n4 shreds, 2 readers, 1 writer of {len(written)} records: {errors} errors, {lost} lost,"
-          f" {resurrected} resurrected, {stale} served from a cache of {reads} reads")  # fmt: skip
+    print(
+        f"\n{shreds} shreds, 2 readers, 1 writer of {len(written)} records: {watch.errors} errors,"
+        f" {lost} lost, {resurrected} resurrected, {watch.stale} served from a cache of"
+        f" {watch.reads} reads"
+    )
     assert damage == []
-    assert (errors, lost, resurrected, stale) == (0, 0, 0, 0)
-    assert reads > 100
+    assert (watch.errors, lost, resurrected, watch.stale) == (0, 0, 0, 0)
+    assert watch.reads > 100
     assert written

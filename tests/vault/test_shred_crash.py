@@ -29,8 +29,10 @@ from shred_worker import (
     Death,
     Raised,
     cheap,
+    derive_once,
     die_at_step,
     generations,
+    in_memory,
     make_case,
     work_on,
 )
@@ -45,6 +47,7 @@ from vault import (
     ProviderUnreachable,
     ShredStep,
     VaultError,
+    keyfile,
 )
 from vault.database import Database
 from vault.generations import GenerationState
@@ -54,6 +57,18 @@ UNDECLARED, CONFIRMED = Irrecoverability.NOT_DECLARED, Irrecoverability.CONFIRME
 # Both trees come to each step, and both are certified at once.
 DEATHS = [Death(step, number) for step in ShredStep for number in (1, 2)][:-1]
 CALLS = ("make_key", "wrap", "unwrap", "destroy", "report")
+
+
+@pytest.fixture(autouse=True)
+def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open each key file once at its cost, and then without."""
+    monkeypatch.setattr(keyfile, "_derive", derive_once)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with in_memory() as folder:
+        yield folder
 
 
 def kill(case: Case, act: Act, death: Death, environment: Mapping[str, str] | None = None) -> None:
@@ -141,6 +156,24 @@ def test_a_move_back_to_files_killed_in_a_step_has_one_outcome(
         assert after.certificate(later).certificate.irrecoverability is CONFIRMED
         after.declare_no_copies("J. de Boer")
     assert case.unfinished(CONFIRMED, certificates=None) == []
+
+
+def test_a_move_whose_new_keeper_is_lost_halfway_keeps_nothing_waiting(
+    tmp_path: Path, softhsm: dict[str, str]
+) -> None:
+    """Killed once the new root key was made there; then its PIN is gone for good."""
+    case = make_case(tmp_path / "case")
+    move = Act(NewPlace(ProviderKind.PKCS11, softhsm))
+    environment = {"SOFTHSM2_CONF": os.environ["SOFTHSM2_CONF"]}
+    kill(case, move, Death(ShredStep.PREPARED), environment)
+    Path(softhsm["pin_file"]).unlink()
+    with cheap(), open_vault(case.folder) as vault:
+        assert isinstance(outcome(lambda: move.run(vault)), VaultError)
+    assert case.faults() == []
+    finish(case)
+    assert case.unfinished(UNDECLARED) == []
+    with open_vault(case.folder) as after:
+        assert [one.reference for one in generations(after)][:2] == ["root-1.key", "root-2.key"]
 
 
 # Killed at random
@@ -232,9 +265,12 @@ def tell(hammers: list[Hammer], seed: int) -> None:
               for what in ("lost", "resurrected", "half-done", "undone")}  # fmt: skip
     erased = sum(len(one.case.known.erased) for one in hammers)
     survivors = sum(len(one.case.known.living()) for one in hammers)
-    print(f"\nseed {seed}: {sum(one.kills for one in hammers)} kills, {counts['lost']} of {survivors}"
-          f" lost, {counts['resurrected']} of {erased} resurrected, {counts['half-done']} half-done,"
-          f" {counts['undone']} undone; inside an operation: {dict(inside)}")  # fmt: skip
+    kills = sum(one.kills for one in hammers)
+    print(
+        f"\nseed {seed}: {kills} kills, {counts['lost']} of {survivors} lost,"
+        f" {counts['resurrected']} of {erased} resurrected, {counts['half-done']} half-done,"
+        f" {counts['undone']} undone; inside an operation: {dict(inside)}"
+    )
     assert faults == []
     assert inside["shred"] > 0, "no kill came into a shred"
 

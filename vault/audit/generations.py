@@ -94,10 +94,11 @@ class GenerationsAudit:
         for (shred,) in run(
             self._connection,
             "SELECT s.id FROM vault_shred s LEFT JOIN vault_generation g"
-            " ON g.tree = s.tree AND g.number = s.opened"
-            " WHERE g.number IS NULL OR s.opened < 2",
+            " ON g.tree = s.tree AND g.number = s.opened JOIN vault_act a ON a.id = s.act_id"
+            " WHERE g.number IS NULL OR s.opened < 2 OR a.action NOT IN (?, ?)",
+            (Action.SHRED, Action.MOVE),
         ):
-            yield Fault(f"shred {shred}", "opened a generation that there is not")
+            yield Fault(f"shred {shred}", "names a generation or an act that it cannot be of")
         if self._restored():
             return
         for tree, number in run(

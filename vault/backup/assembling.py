@@ -29,7 +29,7 @@ from vault.audit.columns import check_columns
 from vault.backup.container import BackupKind, open_backup, read_texts
 from vault.backup.data import DATA, KEYS, METADATA, TENANT
 from vault.backup.errors import KeysDestroyed, KeysTooOld
-from vault.backup.keys import merge_chain
+from vault.backup.keys import ROOT_KEY_FILES, merge_chain
 from vault.errors import Busy, Damaged, InvalidInput
 from vault.generations import Generation, GenerationState, load_generations, store_gone
 from vault.rootkeys.provider import KeyReport, Presence, TreeNumber
@@ -59,12 +59,14 @@ class Backups:
         keys: file of the other, a full one.
         origin: of the ledger.
         texts: of the data backup, by name.
+        key_files: the folder in which root key files lay when the keys were backed up, if any.
     """
 
     data: Path
     keys: Path
     origin: str
     texts: Mapping[str, str]
+    key_files: Path | None
 
 
 def open_backups(data: Path, chain: Sequence[Path], merged: Path) -> Backups:
@@ -84,10 +86,11 @@ def open_backups(data: Path, chain: Sequence[Path], merged: Path) -> Backups:
     merge_chain(chain, merged)
     with open_backup(merged, BackupKind.KEYS) as (connection, keys_header):
         tenants = connection.execute("SELECT DISTINCT tenant FROM vault_tree").fetchall()
+        key_files = read_texts(connection).get(ROOT_KEY_FILES)
     expected = texts.get(TENANT)
     if keys_header.origin != header.origin or [row[0].hex() for row in tenants] != [expected]:
         raise InvalidInput(f"{data} and {chain[0]} are backups of different vaults")
-    return Backups(data, merged, header.origin, texts)
+    return Backups(data, merged, header.origin, texts, None if not key_files else Path(key_files))
 
 
 def assemble(database: Path, backups: Backups) -> None:

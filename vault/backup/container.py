@@ -36,7 +36,7 @@ _CREATE = (
     f"CREATE TABLE {_HEADER} (format TEXT NOT NULL, kind TEXT NOT NULL, schema TEXT NOT NULL,"
     " origin TEXT NOT NULL, made_at INTEGER NOT NULL, base BLOB)"
 )
-_TEXTS = "kluis_config"
+TEXTS = "kluis_config"
 
 # Called once the tables are copied, so that a text is never older than their snapshot.
 ReadTexts = Callable[[], Mapping[str, str]]
@@ -139,10 +139,10 @@ def _copy(
             )
         if texts is not None:
             connection.execute(
-                f"CREATE TABLE backup.{_TEXTS} (name TEXT NOT NULL, text TEXT NOT NULL)"
+                f"CREATE TABLE backup.{TEXTS} (name TEXT NOT NULL, text TEXT NOT NULL)"
             )
             connection.executemany(
-                f"INSERT INTO backup.{_TEXTS} VALUES (?, ?)",  # noqa: S608
+                f"INSERT INTO backup.{TEXTS} VALUES (?, ?)",  # noqa: S608
                 sorted(texts().items()),
             )
         connection.execute("COMMIT")
@@ -177,7 +177,7 @@ def open_backup(path: Path, kind: BackupKind) -> Iterator[tuple[sqlite3.Connecti
 
 def read_texts(connection: sqlite3.Connection) -> dict[str, str]:
     """Return the texts of an opened data backup, by name."""
-    rows = connection.execute(f"SELECT name, text FROM {_TEXTS}").fetchall()  # noqa: S608
+    rows = connection.execute(f"SELECT name, text FROM {TEXTS}").fetchall()  # noqa: S608
     if not all(isinstance(value, str) for row in rows for value in row):
         raise Damaged("a data backup holds a text that is none")
     return dict(rows)

@@ -2,7 +2,7 @@
 
 The backups are built into a vault in a temporary folder, with the root keys where the living vault
 has them: no root key is copied, and of the living vault nothing is changed but what the drill adds
-to its history. Then every record of the restored vault is looked up in the living one:
+to its history. Where no ledger is named, it is the living vault's own, which signs a checkpoint. Then every record of the restored vault is looked up in the living one:
 
     resurrected   readable there, and erased here: must never be
     unreadable    living here, in the backup, and not readable there
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -27,6 +27,10 @@ from sqlalchemy import Connection
 from anchor.errors import AnchorError
 from ledger.driver import run
 from ledger.errors import LedgerError, SourceUnreachable
+from ledger.log import Log
+from ledger.publish import export
+from ledger.source import FolderSource, Source
+from vault import checkpointing
 from vault.backup.building import Building, Materials
 from vault.backup.container import digest_of
 from vault.cipher import derive_record_keys
@@ -107,7 +111,11 @@ def drill(core: Core, materials: Materials, caller: Caller) -> DrillReport:
 
 def _rehearse(core: Core, materials: Materials, last_act: int) -> DrillReport:
     with tempfile.TemporaryDirectory(prefix="datakluis-drill-") as name:
-        building = Building(Path(name), materials, core.keyring, core.clock, lambda step: None)
+        if materials.ledger is None:
+            materials = replace(materials, ledger=_own_ledger(core, Path(name)))
+        folder = Path(name) / "vault"
+        folder.mkdir(mode=0o700)
+        building = Building(folder, materials, core.keyring, core.clock, lambda step: None)
         restored = building.open(building.assemble(), None)
         try:
             report = building.finish(restored, signs=False)
@@ -116,6 +124,15 @@ def _rehearse(core: Core, materials: Materials, last_act: int) -> DrillReport:
                 return comparison.run(report.replayed.erasures + report.replayed.erased_in_keys)
         finally:
             restored.close()
+
+
+def _own_ledger(core: Core, folder: Path) -> Source:
+    """Return the living vault's ledger as it would have been published: the newest there is."""
+    published = folder / "ledger"
+    checkpointing.checkpoint(core)
+    with core.database.read() as connection:
+        export(Log(connection), published)
+    return FolderSource(published)
 
 
 class _Comparison:

@@ -4,7 +4,8 @@ A full one holds every node. One that continues another (`base` in its header) h
 changed since, by the tree's sequence: k erasures touch about 4 k nodes. A chain is restored in its
 order, each link naming the SHA-256 of the one before. Tables, with the columns of vault.db:
 
-    vault_tree, vault_provider, vault_generation (all rows), vault_node (all, or changed ones)
+    vault_tree, vault_provider, vault_generation (all rows), vault_node (all, or changed ones),
+    and one text: the folder in which root key files lay, of which none is copied
 
 Tested in tests/vault/test_backup.py.
 """
@@ -22,6 +23,7 @@ from sqlalchemy import Connection
 
 from ledger.driver import run
 from vault.backup.container import (
+    TEXTS,
     BackupKind,
     Copied,
     Header,
@@ -32,9 +34,13 @@ from vault.backup.container import (
 from vault.core import Core
 from vault.errors import Damaged, InvalidInput
 from vault.records import Action
+from vault.rootkeys.file import KEYS_FOLDER
 from vault.rootkeys.provider import TreeNumber
 
 TABLES = ("vault_tree", "vault_provider", "vault_generation", "vault_node")
+
+# Where root keys in files lay; where others are, the provider's row says.
+ROOT_KEY_FILES = "root key files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ def backup_keys(core: Core, out: Path, since: Path | None = None) -> None:
             *(Copied(table) for table in TABLES[:-1]),
             Copied("vault_node", ("level", "number", "sealed", "changed"), where),
         ],
+        lambda: {ROOT_KEY_FILES: str((core.folder / KEYS_FOLDER).resolve())},
     )
 
 
@@ -139,6 +146,8 @@ def _apply(merged: sqlite3.Connection, link: Path) -> None:
     for table in TABLES[:-1]:
         merged.execute(f"DELETE FROM {table}")  # noqa: S608
         merged.execute(f"INSERT INTO {table} SELECT * FROM link.{table}")  # noqa: S608
+    merged.execute(f"DELETE FROM {TEXTS}")  # noqa: S608
+    merged.execute(f"INSERT INTO {TEXTS} SELECT * FROM link.{TEXTS}")  # noqa: S608
     merged.execute("INSERT OR REPLACE INTO vault_node SELECT * FROM link.vault_node")
     merged.execute("COMMIT")
     merged.execute("DETACH DATABASE link")

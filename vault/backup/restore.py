@@ -49,6 +49,7 @@ from vault.backup.building import (
     write_durably,
 )
 from vault.backup.container import fsync_file
+from vault.backup.errors import KeysDestroyed, RestoreRefused
 from vault.clock import Clock
 from vault.database import Database
 from vault.errors import Busy, ConfigurationError, InvalidInput
@@ -69,7 +70,8 @@ class RestoreOrder:
         folder: of the new vault; does not exist yet, or is empty.
         materials: from which it is put together.
         rootkey: where root keys lie in files: a key file of the ordinary tree, or a folder of key
-            files; those that are needed are copied. None where a provider keeps them elsewhere.
+            files; those that are needed are copied. None takes them from where they lay when the
+            keys were backed up.
         signer: the folder `signer` of the original vault; None makes a vault that signs nothing.
         actor: who restores; None takes the configured one.
     """
@@ -130,7 +132,8 @@ def restore(
 def _build(building: Building, order: RestoreOrder, passphrase: str) -> RestoreReport:
     database = building.assemble()
     try:
-        _bring_root_keys(building.folder, database, order.rootkey)
+        brought = order.rootkey or building.backups.key_files
+        _bring_root_keys(building.folder, database, brought)
         if order.signer is not None:
             _bring_signer(building, order.signer, passphrase)
     except BaseException:
@@ -147,18 +150,37 @@ def _bring_root_keys(folder: Path, database: Database, brought: Path | None) -> 
     """Copy the root key files that the key backup names.
 
     Raises:
-        InvalidInput: one that opens a tree is not among what was brought.
+        KeysDestroyed: one that opens a tree is gone, and that of a later generation is there.
+        RestoreRefused: one that opens a tree is not among what was brought.
     """
     needed, wanted = _references(database)
-    found = {} if brought is None else _key_files(brought, needed)
-    missing = [reference for reference in needed.values() if reference not in found]
+    found = {} if brought is None or not needed else _key_files(brought, needed)
+    missing = {tree: name for tree, name in needed.items() if name not in found}
+    for tree, name in missing.items():
+        generation = _number_of(name)
+        if any(
+            _prefix_of(other) == _prefix_of(name) and _number_of(other) > generation
+            for other in found
+        ):
+            raise KeysDestroyed(tree, generation, f"{brought} holds later root keys, not {name}")
     if missing:
-        raise InvalidInput(
-            f"the root keys lie in files: bring {' and '.join(missing)}, or the folder with them"
+        raise RestoreRefused(
+            f"the root keys lie in files: bring {' and '.join(missing.values())}, or the folder"
+            " with them; nothing was made"
         )
     for reference in wanted & found.keys():
         (folder / KEYS_FOLDER).mkdir(mode=0o700, exist_ok=True)
         write_durably(folder / KEYS_FOLDER / reference, found[reference].read_bytes())
+
+
+def _prefix_of(reference: str) -> str:
+    return reference.partition("-")[0]
+
+
+def _number_of(reference: str) -> int:
+    """Return the generation that a key file's name states; 1 for the first schema's root.key."""
+    digits = reference.rpartition("-")[2].removesuffix(".key")
+    return int(digits) if digits.isdecimal() else 1
 
 
 def _references(database: Database) -> tuple[dict[TreeNumber, str], set[str]]:
@@ -185,7 +207,7 @@ def _key_files(brought: Path, needed: dict[TreeNumber, str]) -> dict[str, Path]:
     if brought.is_dir():
         return {path.name: path for path in brought.iterdir() if path.is_file()}
     if not brought.is_file():
-        raise InvalidInput(f"{brought} is missing")
+        return {}
     if brought.name in needed.values() or TreeNumber.ORDINARY not in needed:
         return {brought.name: brought}
     # A copy may bear any name.
