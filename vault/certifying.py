@@ -71,18 +71,19 @@ _SELECT = (
     # Of a field group, the last version that had it, as its erasure entry says.
     " CASE e.field_group WHEN 0 THEN r.current ELSE (SELECT max(number) FROM vault_part"
     " WHERE record_id = e.record_id AND field_group = e.field_group) END,"
-    " e.field_group, e.tree, e.born, e.erased, a.at,"
+    " e.field_group, e.tree, e.born, e.erased, e.index_born, e.index_erased, a.at,"
     " a.actor, e.ground, e.code, e.article, e.rule_version, e.retention, e.archiefactiedatum,"
     " e.approvers, c.number, c.status, c.irrecoverability,"
     # What it says beyond that can move on in these two.
     " CASE WHEN c.status = ? OR c.irrecoverability = ? THEN c.document END"
     " FROM vault_erasure e JOIN vault_record r ON r.id = e.record_id"
     " JOIN vault_act a ON a.id = e.act_id"
-    " JOIN vault_tree t ON t.id = e.tree + 1"
+    " JOIN vault_tree t ON t.id = e.tree + 1 JOIN vault_tree o ON o.id = 1"
     " LEFT JOIN vault_certificate c ON c.erasure_id = e.id AND c.number ="
     " (SELECT max(number) FROM vault_certificate WHERE erasure_id = e.id)"
     # The epoch in which it was erased must be closed; and what is final stays as it is.
-    " WHERE e.erased < t.generation AND e.id > ? AND (c.status IS NULL OR c.status <> ?)"
+    " WHERE e.erased < t.generation AND coalesce(e.index_erased, 0) < o.generation"
+    " AND e.id > ? AND (c.status IS NULL OR c.status <> ?)"
     " ORDER BY e.id LIMIT ?"
 )
 _MANNER = InBoth(
@@ -127,6 +128,8 @@ class _Erasure:
     tree: int
     born: int
     erased: int
+    index_born: int | None
+    index_erased: int | None
     at: int
     actor: str
     ground: str
@@ -277,7 +280,10 @@ def _issue(core: Core, batch: Sequence[_Erasure], denials: _Denials) -> list[Sig
         ]
     signed = [statement.sign(core.keyring.organisation.sign) for _, statement in news]
     with core.database.write() as connection:
-        _store(core, connection, [erasure for erasure, _ in news], signed)
+        numbers = [
+            max(erasure.number or 0, writer.numbers.get(erasure.id, 0)) + 1 for erasure, _ in news
+        ]
+        _store(core, connection, [erasure for erasure, _ in news], numbers, signed)
     return signed
 
 
@@ -285,13 +291,13 @@ def _store(
     core: Core,
     connection: Connection,
     erasures: Sequence[_Erasure],
+    numbers: Sequence[int],
     signed: Sequence[SignedCertificate],
 ) -> None:
     now = core.clock.now()
     rows: list[tuple[object, ...]] = []
     entries = []
-    for erasure, one in zip(erasures, signed, strict=True):
-        number = (erasure.number or 0) + 1
+    for erasure, number, one in zip(erasures, numbers, signed, strict=True):
         status, irrecoverability = one.certificate.status, one.certificate.irrecoverability
         rows.append((erasure.id, number, status, irrecoverability, one.format(), now))
         entries.append(
@@ -318,6 +324,8 @@ class _Writer:
     def __init__(self, core: Core, connection: Connection, denials: _Denials) -> None:
         self._core = core
         self._connection = connection
+        # The newest certificate that the ledger has of each erasure, by the erasure's row.
+        self.numbers: dict[int, int] = {}
         self._denials = denials
         self._log = Log(connection)
         # Entries that were integrated together lie in at most 256 bundles, in no order.
@@ -335,6 +343,9 @@ class _Writer:
         """Return what can be said of an erasure now."""
         tree = TreeNumber(erasure.tree)
         generations = tuple(self._generations[tree][erasure.born - 1 : erasure.erased])
+        if erasure.index_born is not None:
+            ordinary = self._generations[TreeNumber.ORDINARY]
+            generations = (*ordinary[erasure.index_born - 1 : erasure.index_erased], *generations)
         failures = tuple(self._failures(erasure, left))
         irrecoverability = irrecoverability_of(generations)
         if failures and irrecoverability is Irrecoverability.CONFIRMED:
@@ -460,7 +471,13 @@ class _Writer:
             number, place = divmod(leaf, TILE_WIDTH)
             (data,) = self._bundle(number)[place : place + 1] or [b""]
             entry = parse_entry(data)
-            if entry.kind is EntryKind.ERASURE and entry.group == erasure.field_group:
+            if entry.group != erasure.field_group:
+                continue
+            if entry.kind is EntryKind.CERTIFICATE:
+                # The ledger may know of more than a restored vault has.
+                known = self.numbers.get(erasure.id, 0)
+                self.numbers[erasure.id] = max(known, entry.version)
+            if entry.kind is EntryKind.ERASURE:
                 return ErasureEntry(leaf, data)
         name = format_pointer(bytes(erasure.pointer))
         raise Damaged(f"the ledger lacks the erasure entry of record {name}")

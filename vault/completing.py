@@ -1,9 +1,9 @@
 """Completing a vault that an earlier version made.
 
 The schema is brought up to date when the database is opened (vault/database.py); what needs the
-passphrase is made here: the key tree for records that are kept for ever, and the organisation's key.
-Each is looked for by itself, so an opening that was cut off is finished by the next one. Tested in
-tests/vault/test_migration.py.
+passphrase is made here: the key tree for records that are kept for ever, and the organisation's
+key. Each is looked for by itself, so an opening that was cut off is finished by the next one.
+Tested in tests/vault/test_migration.py.
 """
 
 from __future__ import annotations

@@ -120,6 +120,14 @@ def destroy(change: Change, target: Target, act_id: int) -> int:
     if tree is TreeNumber.ORDINARY:
         births += shared
     _record_erasure(connection, target, act_id, tree, min(births), generation)
+    if tree is TreeNumber.PERMANENT and shared:
+        # Its subject was indexed under keys of the other tree.
+        run(
+            connection,
+            "UPDATE vault_erasure SET index_born = ?, index_erased = ?"
+            " WHERE record_id = ? AND field_group = ?",
+            (min(shared), change.edit.state.generation, record.id, CORE_GROUP),
+        )
     append_pending(connection, [encode_erasure(bytes(record.pointer), record.current)])
     return record.current
 
@@ -277,7 +285,8 @@ def _empty_tree(
     state = known.state(connection)
     tree = KeyTree(number, core.providers)
     tree.state(connection)
-    # The epoch key alone comes from memory: its keeper may take a hundred times as long as the rest.
+    # The epoch key alone comes from memory: its keeper may take a hundred times as long as the
+    # rest.
     tree.lend(state.generation, known.epoch_key(connection, state))
     return tree, state
 

@@ -2,9 +2,9 @@
 
 A generation begins `prepared`: its root key is made and its epoch key wrapped, but nothing is
 sealed under it yet. The tree moves to it in one transaction: it is `open`, all earlier ones are
-`closed`, which means that nothing is sealed under them again. Then the closed ones are destroyed: `scheduled`
-where a service only promises it for a later day, `gone` once the provider says so and the wrapped
-epoch key was tried and did not open. Nothing goes back.
+`closed`, which means that nothing is sealed under them again. Then the closed ones are destroyed:
+`scheduled` where a service only promises it for a later day, `gone` once the provider says so and
+the wrapped epoch key was tried and did not open. Nothing goes back.
 
 Tested in tests/vault/test_generations.py.
 """

@@ -319,7 +319,8 @@ class KeyTree:
         """
         known = self._epoch_keys.get(state.generation)
         if known is None:
-            # The snapshot may be older than the acknowledgement; nobody would wait for this process.
+            # The snapshot may be older than the acknowledgement; nobody would wait for this
+            # process.
             if self._newest is not None and self._newest(self.number) != state.generation:
                 raise TreeMoved("the key tree has moved to a new generation: try again")
             generation = load_generation(connection, self.number, state.generation)

@@ -97,7 +97,7 @@ class Lease:
         """
         with self._lock:
             known = self._generations[tree]
-            if generation <= known and now() < self._ends[tree] - self._seconds / 2:
+            if generation <= known and not self.is_due(tree):
                 return
             generations, ends = list(self._generations), list(self._ends)
             generations[tree] = max(generation, known)
@@ -128,9 +128,14 @@ class Lease:
         # Locked under another name, so that nobody meets an unlocked lease and sweeps it away.
         unnamed = self._path.with_suffix(".new")
         file = unnamed.open("xb", buffering=0)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        self._write(file, self._generations, self._ends)
-        unnamed.rename(self._path)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._write(file, self._generations, self._ends)
+            unnamed.rename(self._path)
+        except BaseException:
+            unnamed.unlink(missing_ok=True)
+            file.close()
+            raise
         return file
 
     @contextmanager

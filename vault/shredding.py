@@ -18,8 +18,9 @@ the next one begins:
     9. certify    each erasure whose generations, from birth to erasure, have been dealt with
 
 Every step first looks whether it was done already, so a run that was cut off anywhere is finished
-by running it again. Moving to another provider is the same with the new root key made there. Tested in
-tests/vault/test_shredding.py, tests/vault/test_shred_crash.py and tests/vault/test_shred_model.py.
+by running it again. Moving to another provider is the same with the new root key made there. Tested
+in tests/vault/test_shredding.py, tests/vault/test_shred_crash.py and
+tests/vault/test_shred_model.py.
 """
 
 from __future__ import annotations
@@ -243,13 +244,41 @@ def _is_due(core: Core, number: TreeNumber) -> bool:
     with core.database.read() as connection:
         state = core.trees[number].state(connection)
         generations = load_generations(connection, number)
-        erased = run(
-            connection,
-            "SELECT 1 FROM vault_erasure WHERE tree = ? AND erased = ? LIMIT 1",
-            (number, state.generation),
-        ).fetchone()
+        erased = _was_erased_in(connection, number, state.generation)
     prepared = any(one.state is GenerationState.PREPARED for one in generations)
-    return erased is not None or prepared or bool(not_gone(generations))
+    return erased or prepared or bool(not_gone(generations))
+
+
+def _was_erased_in(connection: Connection, number: TreeNumber, generation: int) -> bool:
+    """Tell whether keys of a tree were erased in a generation."""
+    questions = [("erased = ? AND tree = ?", (generation, number))]
+    if number is TreeNumber.ORDINARY:
+        # Of a permanent record, the subject was indexed here.
+        questions.append(("index_erased = ? AND tree = ?", (generation, TreeNumber.PERMANENT)))
+    for condition, parameters in questions:
+        found = run(
+            connection,
+            f"SELECT 1 FROM vault_erasure WHERE {condition} LIMIT 1",  # noqa: S608
+            parameters,
+        )
+        if found.fetchone() is not None:
+            return True
+    return _was_replayed_in(connection, number, generation)
+
+
+def _was_replayed_in(connection: Connection, number: TreeNumber, generation: int) -> bool:
+    """Tell whether a restore erased keys of a tree again in a generation; it leaves no erasure."""
+    restored = run(
+        connection, "SELECT 1 FROM vault_act WHERE action = ? LIMIT 1", (Action.RESTORE,)
+    ).fetchone()
+    if restored is None:
+        return False
+    replayed = run(
+        connection,
+        "SELECT 1 FROM vault_version WHERE erased_generation = ? AND slot >> 32 = ? LIMIT 1",
+        (generation, number),
+    ).fetchone()
+    return replayed is not None
 
 
 def _lies_at(core: Core, number: TreeNumber, place: NewPlace) -> bool:
@@ -378,13 +407,11 @@ class _Closing:
         with self._core.database.read() as connection:
             state = self._tree.state(connection)
             generations = load_generations(connection, self.number)
-            erased = run(
-                connection,
-                "SELECT 1 FROM vault_erasure WHERE tree = ? AND erased = ? LIMIT 1",
-                (self.number, state.generation),
-            ).fetchone()
+            erased = _was_erased_in(connection, self.number, state.generation) or _was_replayed_in(
+                connection, self.number, state.generation
+            )
         prepared = any(one.state is GenerationState.PREPARED for one in generations)
-        return place is not None or prepared or erased is not None
+        return place is not None or prepared or erased
 
     def _prepare(self, action: Action, place: NewPlace | None) -> bytes:
         """Prepare the next generation and return its epoch key.

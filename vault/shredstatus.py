@@ -92,8 +92,11 @@ def status(core: Core) -> ShredStatus:
             for tree in TreeNumber
         }
         reasons: dict[str, list[int]] = {}
-        for tree, born, erased, at, certified in _unfinished(connection):
+        for tree, born, erased, index_born, index_erased, at, certified in _unfinished(connection):
             span = [generations[TreeNumber(tree)][number] for number in range(born, erased + 1)]
+            if index_born is not None and index_erased is not None:
+                ordinary = generations[TreeNumber.ORDINARY]
+                span += [ordinary[number] for number in range(index_born, index_erased + 1)]
             reasons.setdefault(_reason(span, certified), []).append(at)
         under_way = run(
             connection,
@@ -113,10 +116,13 @@ def status(core: Core) -> ShredStatus:
     )
 
 
-def _unfinished(connection: Connection) -> list[tuple[int, int, int, int, str | None]]:
+def _unfinished(
+    connection: Connection,
+) -> list[tuple[int, int, int, int | None, int | None, int, str | None]]:
     rows = run(
         connection,
-        "SELECT e.tree, e.born, e.erased, a.at, (SELECT c.irrecoverability FROM vault_certificate c"
+        "SELECT e.tree, e.born, e.erased, e.index_born, e.index_erased, a.at,"
+        " (SELECT c.irrecoverability FROM vault_certificate c"
         " WHERE c.erasure_id = e.id ORDER BY c.number DESC LIMIT 1)"
         " FROM vault_erasure e JOIN vault_act a ON a.id = e.act_id WHERE NOT EXISTS"
         " (SELECT 1 FROM vault_certificate c WHERE c.erasure_id = e.id AND c.status = ?)",

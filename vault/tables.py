@@ -209,6 +209,9 @@ erasure = Table(
     Column("tree", Int64, nullable=False),
     Column("born", Int64, nullable=False),  # generation of its oldest key
     Column("erased", Int64, nullable=False, index=True),  # generation in which the keys went
+    # Of a permanent record, the ordinary tree's generations under which its subject was indexed.
+    Column("index_born", Int64),
+    Column("index_erased", Int64),
     Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
     Column("ground", Text, nullable=False),
     Column("code", Text, nullable=False),

@@ -236,6 +236,16 @@ TAMPERINGS = {
         " WHERE record_id = 4 AND number = 1",
         "version 1, field group 1: ",
     ),
+    "a part's slot that lies in no tree": of(
+        "living",
+        "UPDATE vault_part SET slot = slot + (1 << 40) WHERE record_id = 4 AND number = 1",
+        "version 1, field group 1: ",
+    ),
+    "an erased part's slot that lies in no tree": of(
+        "group",
+        "UPDATE vault_part SET slot = slot + (1 << 40) WHERE record_id = 3 AND number = 1",
+        "the erasure of field group 1 names other generations than its keys had",
+    ),
     "a part's birth": of(
         "living", "UPDATE vault_part SET birth_generation = 9 WHERE record_id = 4 AND number = 1",
         "version 1, field group 1 lived in generations that there were not",

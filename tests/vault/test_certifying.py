@@ -300,7 +300,10 @@ def test_evidence_that_left_with_the_payload_is_named(vault):
 
 def test_every_name_that_may_erase_can_be_certified(vault):
     names = [
-        *(chr(code) for code in (*range(256), 0x2028, 0x202E, 0xAD, 0xFEFF, 0xFFFD, 0xFE0F)),
+        *(
+            chr(code)
+            for code in (*range(36), *range(126, 164), 0x2028, 0x202E, 0xAD, 0xFEFF, 0xFFFD, 0xFE0F)
+        ),
         *('"', "\\", 'O\'Brien "x" \\u0000', "Ж", "é", "e\u0301", "🗝", "👩‍💻", "\u00a0piet"),
         *(" piet", "piet ", "piet  jan", "", "x" * MAX_ACTOR_BYTES, "x" * (MAX_ACTOR_BYTES + 1)),
         *("é" * (MAX_ACTOR_BYTES // 2), "a\nb", "a\ud800", "مرحبا", "{}", "null"),

@@ -617,7 +617,9 @@ DAMAGES = {
     "key node 1 at level 0 is missing": "DELETE FROM vault_node WHERE level = 0 AND number = 1",
     "key node 0 at level 1 is missing": "DELETE FROM vault_node WHERE level = 1",
     "key node 0 at level 3 is missing": "DELETE FROM vault_node WHERE level = 3 AND number = 0",
-    "key node 0 at level 3 does not open": "UPDATE vault_node SET sealed = x'00' WHERE level = 3 AND number = 0",
+    "key node 0 at level 3 does not open": (
+        "UPDATE vault_node SET sealed = x'00' WHERE level = 3 AND number = 0"
+    ),
     "generation 1 has no wrapped epoch key": "DELETE FROM vault_generation",
     "the database lacks a key tree": "DELETE FROM vault_tree",
 }

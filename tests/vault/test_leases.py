@@ -255,11 +255,11 @@ def test_a_killed_process_keeps_nobody_waiting(vault, vault_folder, holding):
 def test_one_that_sleeps_is_waited_for_until_its_lease_is_over(vault, vault_folder, holding):
     vault.erase(put(vault), CONSENT)
     begun = time.monotonic()
-    process = holding(vault_folder, 4.0)
+    process = holding(vault_folder, 3.0)
     process.send_signal(signal.SIGSTOP)
     report = vault.shred(patience=20)
     assert report.gone == ((ORDINARY, 1),)
-    assert time.monotonic() - begun >= 4.0
+    assert time.monotonic() - begun >= 3.0
     assert process.poll() is None
 
 

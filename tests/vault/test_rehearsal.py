@@ -42,6 +42,8 @@ def used(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         for number in range(30):
             site.put(opened, b"payload %d" % number, f"person {number % 10}")
         opened.anchor()
+        site.publish(opened)
+        shutil.copytree(site.ledger, site.root / "published then")
         site.back_up(opened, "old")
         site.erase(opened, *site.known.living()[:10])
         for number in range(3):
@@ -51,8 +53,8 @@ def used(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return site
 
 
-def materials(site: Site, data: str, *keys: str, ledger: bool = True) -> Materials:
-    source = FolderSource(site.ledger) if ledger else None
+def materials(site: Site, data: str, *keys: str, ledger: str | None = "published") -> Materials:
+    source = None if ledger is None else FolderSource(site.root / ledger)
     return Materials(site.data(data), [site.keys(name) for name in keys], source)
 
 
@@ -109,12 +111,20 @@ def test_a_drill_counts_what_older_backups_would_lose(used: Site) -> None:
 
 
 def test_a_drill_shows_what_would_be_resurrected(used: Site) -> None:
-    """Old backups without the newest ledger: that is why it belongs to every restore."""
+    """Old backups with an old ledger: that is why the newest belongs to every restore."""
     with Vault.open(used.vault, PASSPHRASE) as opened:
-        report = rehearsed(used, opened, materials(used, "old", "old", ledger=False))
+        report = rehearsed(used, opened, materials(used, "old", "old", ledger="published then"))
         assert (report.resurrected, report.passed) == (10, False)
         # Beside the current keys they do not come back even so.
-        report = rehearsed(used, opened, materials(used, "old", "old", "new", ledger=False))
+        report = rehearsed(
+            used, opened, materials(used, "old", "old", "new", ledger="published then")
+        )
+        assert (report.resurrected, report.replayed, report.passed) == (0, 10, True)
+
+
+def test_a_drill_without_a_ledger_takes_the_vaults_own(used: Site) -> None:
+    with Vault.open(used.vault, PASSPHRASE) as opened:
+        report = rehearsed(used, opened, materials(used, "old", "old", ledger=None))
         assert (report.resurrected, report.replayed, report.passed) == (0, 10, True)
 
 
@@ -140,7 +150,7 @@ def test_a_refused_restore_is_an_outcome(used: Site) -> None:
         assert report.refusal is not None
         assert "destroyed by a shred (entry" in report.refusal
         # Without a ledger that says so, its keeper does.
-        report = rehearsed(used, opened, materials(used, "old", "old", ledger=False))
+        report = rehearsed(used, opened, materials(used, "old", "old", ledger="published then"))
         assert report.refusal is not None
         assert "root-1.key is gone" in report.refusal
         assert not report.passed

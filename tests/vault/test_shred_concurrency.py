@@ -34,7 +34,7 @@ from shred_worker import (
 )
 
 from policy.certificate import Irrecoverability
-from vault import Busy, NotFound, ShredReport, ShredStep, TreeNumber, Vault, keyfile
+from vault import Busy, Erased, NotFound, ShredReport, ShredStep, TreeNumber, Vault, keyfile
 from vault.generations import GenerationState
 from vault.leases import Lease, holders, now
 
@@ -297,6 +297,30 @@ def test_a_process_that_sleeps_through_its_lease_forgets_before_it_answers(case:
         case.known.stored([written], [b"written by who slept"], "somebody")
         served.tell()
     print(f"waited {waited:.1f} s for a lease of {lease} s")
+    assert case.unfinished(UNDECLARED) == []
+
+
+def test_a_row_that_was_read_before_the_erasure_opens_nothing_after_the_lease(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader stands still between its row and its cached key, for longer than its lease."""
+    monkeypatch.setattr(Lease.__init__, "__defaults__", (0.3,))
+    with open_vault(case.folder) as vault, open_vault(case.folder) as slow:
+        (pointer, *_) = case.living()
+        slow.get(pointer)
+        real = slow._core.database.fetch
+
+        def fetch(statement: str, parameters: tuple[object, ...]) -> list[Any]:
+            rows = real(statement, parameters)
+            monkeypatch.setattr(slow._core.database, "fetch", real)
+            case.erase(vault, pointer)
+            with cheap():
+                assert len(vault.shred(patience=5.0).gone) == 2
+            return rows
+
+        monkeypatch.setattr(slow._core.database, "fetch", fetch)
+        with pytest.raises(Erased):
+            slow.get(pointer)
     assert case.unfinished(UNDECLARED) == []
 
 

@@ -47,7 +47,8 @@ CLASSES = [
     ("row tags", "vault_record", "row_tag", r"record [a-z2-7]{26}: .*row of record"),
     ("subject rows", "vault_subject", "sealed", r"subject row \d+"),
     ("subject tags", "vault_subject", "tag", r"subject row \d+"),
-    ("pending entries", "ledger_pending", "entry", r"(pending entry \d+|record [a-z2-7]{26}|generation )"),
+    ("pending entries", "ledger_pending", "entry",
+     r"(pending entry \d+|record [a-z2-7]{26}|generation )"),
     ("wrapped epoch keys", "vault_generation", "wrapped", r"wrapped epoch key of generation \d"),
     ("tenant", "vault_tree", "tenant", r"wrapped epoch key of generation \d"),
     ("ledger head", "ledger_head", "root", r"ledger head"),
@@ -121,8 +122,8 @@ SMALL = [
 ]
 
 
-# Rows that nothing vouches for in these columns: of an erased record the key is gone that would, and
-# to a declaration's act nothing refers.
+# Rows that nothing vouches for in these columns: of an erased record the key is gone that would,
+# and to a declaration's act nothing refers.
 UNVOUCHED = {
     ("vault_version", "slot"): "SELECT id FROM vault_version WHERE erased_generation IS NOT NULL",
     ("vault_act", "id"): "SELECT id FROM vault_act WHERE action = 'declare'",

@@ -24,12 +24,14 @@ from ledger.entry import CORE_GROUP, Entry, EntryKind
 from ledger.fault import Fault
 from vault.audit.byrecord import ByRecord
 from vault.certifying import executor_name
+from vault.errors import Damaged
 from vault.keytree import tree_of
 from vault.records import Action, RecordRow
+from vault.rootkeys.provider import TreeNumber
 
 _SELECT = (
-    "SELECT e.record_id, e.id, e.field_group, e.tree, e.born, e.erased, e.act_id, e.ground, e.code,"
-    " e.article, e.rule_version, e.retention, e.archiefactiedatum, e.approvers, r.ground, a.at,"
+    "SELECT e.record_id, e.id, e.field_group, e.tree, e.born, e.erased, e.index_born, e.act_id,"
+    " e.ground, e.code, e.article, e.rule_version, e.retention, e.archiefactiedatum, e.approvers, r.ground, a.at,"
     " a.actor FROM vault_erasure e JOIN vault_record r ON r.id = e.record_id"
     " JOIN vault_act a ON a.id = e.act_id ORDER BY e.record_id, e.field_group"
 )
@@ -47,6 +49,7 @@ class _Row(NamedTuple):
     tree: int
     born: int
     erased: int
+    index_born: int | None
     act_id: int
     ground: str
     code: str
@@ -133,7 +136,10 @@ class ErasuresAudit:
         # With the last record of a subject, an older key goes: the one that indexed the subject.
         born = min((key[1] for key in own), default=0)
         is_old = 1 <= row.born <= born if row.group == CORE_GROUP else row.born == born
-        places = {tree_of(key[0]) for key in own}
+        places = {_tree_or_none(key[0]) for key in own}
+        if self._restored:
+            # Versions that no backup held ended when the vault was restored.
+            together = {max(together, default=0)}
         if not is_old or (places, together) != ({row.tree}, {row.erased}):
             yield Fault(where, f"the erasure of {row} names other generations than its keys had")
         if row.group == CORE_GROUP and (row.act_id, row.ground) != (
@@ -176,7 +182,7 @@ class ErasuresAudit:
         compared = {
             "another record": (stated["pointer"], record.name),
             "another status": ((stated["status"], stated["irrecoverability"]), state),
-            "other generations": (span, (row.born, row.erased)),
+            "other generations": (span, (row.index_born or row.born, row.erased)),
             "another ground": (stated["ground"]["name"], row.ground),
             "another decision": (
                 tuple(stated["decision"].values()),
@@ -202,6 +208,13 @@ class ErasuresAudit:
             (record.id, group),
         )
         return [name for (name,) in rows.fetchall()]
+
+
+def _tree_or_none(slot: int) -> TreeNumber | None:
+    try:
+        return tree_of(slot)
+    except Damaged:
+        return None
 
 
 def _name(group: int) -> str:

@@ -85,17 +85,21 @@ class PartsAudit:
             if commitment is None:
                 yield Fault(where, f"{part} is not in the ledger")
                 continue
-            yield from self._generations(where, part)
             if part.group in erased or record.erased_act is not None:
                 yield from self._gone(where, part)
             else:
                 yield from self._living(where, record, part, commitment)
+            yield from self._generations(where, part)
         lacking = [*_lacking(committed, erased, newest)]
         if lacking and not has_gaps():
             yield from (Fault(where, what) for what in lacking)
 
     def _generations(self, where: str, part: _Part) -> Iterator[Fault]:
-        newest = self._tree.states[tree_of(part.slot)].generation
+        try:
+            newest = self._tree.states[tree_of(part.slot)].generation
+        except Damaged as error:
+            yield Fault(where, f"{part}: {error}")
+            return
         last = newest if part.erased is None else part.erased
         if not 1 <= part.birth <= last <= newest:
             yield Fault(where, f"{part} lived in generations that there were not")

@@ -2,7 +2,8 @@
 
 The backups are built into a vault in a temporary folder, with the root keys where the living vault
 has them: no root key is copied, and of the living vault nothing is changed but what the drill adds
-to its history. Where no ledger is named, it is the living vault's own, which signs a checkpoint. Then every record of the restored vault is looked up in the living one:
+to its history. Where no ledger is named, it is the living vault's own, which signs a checkpoint.
+Then every record of the restored vault is looked up in the living one:
 
     resurrected   readable there, and erased here: must never be
     unreadable    living here, in the backup, and not readable there

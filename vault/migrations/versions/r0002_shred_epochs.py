@@ -103,6 +103,8 @@ def _erasures() -> None:
         _int("tree"),
         _int("born"),
         _int("erased"),
+        _int("index_born", nullable=True),
+        _int("index_erased", nullable=True),
         _int("act_id", ForeignKey("vault_act.id")),
         _text("ground"),
         _text("code"),
