@@ -22,16 +22,18 @@ def test_readme_python_runs_as_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (example,) = fenced("python")
     exec(compile(example, "README.md", "exec"), {})
-    refusal, erasure = capsys.readouterr().out.splitlines()
+    refusal, erasure, status = capsys.readouterr().out.splitlines()
     assert refusal == "D8 Art. 17(3)(b) GDPR 2033-06-30"
     assert "was erased" in erasure
+    assert status == "irrecoverable"
     assert run("verify", "evidence.json", "--trust", "trust.json").code == 0
 
 
 def test_readme_transcript_uses_only_commands_that_exist():
     (transcript,) = fenced("console")
-    used = set(re.findall(r"(?:^\$ |&& )kluis (\w+)", transcript, re.MULTILINE))
-    assert {"init", "put", "erase", "get", "prove", "trust", "verify"} <= used <= set(cli.COMMANDS)
+    used = set(re.findall(r"(?:^\$ |[;&] )kluis (\w+)", transcript, re.MULTILINE))
+    shown = {"init", "put", "erase", "shred", "certificate", "trust", "verify", "restore"}
+    assert shown <= used <= set(cli.COMMANDS)
     first = README.splitlines().index("```console") + 1
     assert first + transcript.count("\n") < 45
 

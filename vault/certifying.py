@@ -144,6 +144,12 @@ class _Erasure:
     irrecoverability: str | None
     document: bytes | None
 
+    def spans(self) -> Iterator[tuple[TreeNumber, int, int]]:
+        """Yield each tree in which its keys lay, with their first and last generation."""
+        yield TreeNumber(self.tree), self.born, self.erased
+        if self.index_born is not None and self.index_erased is not None:
+            yield TreeNumber.ORDINARY, self.index_born, self.index_erased
+
     def is_news(self, statement: Certificate) -> bool:
         """Tell whether a statement says something else than the newest certificate does."""
         if (statement.status, statement.irrecoverability) != (self.status, self.irrecoverability):
@@ -169,13 +175,13 @@ class _Denials:
 
     def ask(self, batch: Sequence[_Erasure]) -> None:
         """Ask of every generation that certificates of a batch of erasures could call gone."""
-        spans = {(one.tree, one.born, one.erased) for one in batch}
+        spans = {span for one in batch for span in one.spans()}
         with self._core.database.read() as connection:
             stored = {number: load_generations(connection, number) for number in TreeNumber}
             named = {
                 (one.tree, one.number): one
                 for tree, born, erased in spans
-                for one in stored[TreeNumber(tree)][born - 1 : erased]
+                for one in stored[tree][born - 1 : erased]
                 if one.state is GenerationState.GONE
             }
         for name in sorted(named.keys() - self._answers.keys()):

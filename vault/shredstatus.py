@@ -101,7 +101,8 @@ def status(core: Core) -> ShredStatus:
         under_way = run(
             connection,
             "SELECT step, waits_for FROM vault_shred WHERE finished_at IS NULL"
-            " ORDER BY id DESC LIMIT 1",
+            # With both trees under way, the one that waits says why.
+            " ORDER BY waits_for IS NULL, id LIMIT 1",
         ).fetchone()
     step, waits_for = under_way or (None, None)
     oldest_allowed = core.clock.now() - core.config.shred_within_days * _DAY_SECONDS

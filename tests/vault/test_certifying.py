@@ -514,6 +514,29 @@ def test_a_key_that_a_service_keeps_is_asked_for_too(vault, kms, issued):
     assert issued(pointer) == [(1, *WAITING), (2, *SCHEDULED), (3, *CONFIRMED)]
 
 
+def test_the_key_under_which_the_index_named_the_person_is_asked_for_too(
+    vault, vault_folder, tmp_path, at
+):
+    """A record that was kept for ever was found by its subject through the ordinary tree."""
+    pointer = put(vault, category="organisatie")
+    paths = vault.make_escrow(("Griffier", "Notaris"), 2, tmp_path / "shares")
+    shares = [Share.read(path) for path in paths]
+    officers = (Approval("A. Vos", "privacy officer"), Approval("B. Smit", "archivist"))
+    vault.break_glass(pointer, Ground.LEGAL_DUTY, shares, officers)
+    copy = (vault_folder / FIRST_KEY).read_bytes()
+    vault.shred()
+    (vault_folder / FIRST_KEY).write_bytes(copy)
+    at(1)
+    vault.accept_attestation(attest(shares[0], vault._core.clock.now()))
+    vault.declare_no_copies("J. de Boer")
+    found = {one.reference: one.presence for one in certificate(vault, pointer).generations}
+    assert found == {"root-1.key": Presence.PRESENT, "permanent-1.key": Presence.GONE}
+    assert outcome(vault, pointer) == WAITING
+    (vault_folder / FIRST_KEY).unlink()
+    assert vault.shred().irrecoverable == 1
+    assert outcome(vault, pointer) == CONFIRMED
+
+
 @pytest.mark.parametrize(
     "error",
     [ProviderUnreachable, ProviderDenied, ProviderFailed, ConfigurationError, InvalidInput],

@@ -158,7 +158,7 @@ def test_a_provider_that_does_not_answer_is_named_and_stops_nothing_else(
 
 def test_a_provider_that_answers_late_keeps_nobody_waiting(case: Case, trouble: Trouble) -> None:
     """Nothing waits for it under the writer lock: others write as fast as ever meanwhile."""
-    slow = 0.15
+    slow = 0.3
 
     def late(real: Callable[..., object], *arguments: object) -> object:
         time.sleep(slow)

@@ -243,8 +243,9 @@ def test_asking_for_the_status_does_not_turn_a_shred_away(case: Case) -> None:
 # Processes that do not answer
 
 
-def test_a_process_that_never_ends_is_named_and_waited_for(tmp_path: Path) -> None:
-    case = make_case(tmp_path / "case")
+@pytest.mark.parametrize("permanent", [False, True], ids=["one tree", "both trees"])
+def test_a_process_that_never_ends_is_named_and_waited_for(tmp_path: Path, permanent: bool) -> None:
+    case = make_case(tmp_path / "case", permanent=permanent)
     with open_vault(case.folder) as vault, remote(case.folder) as stuck:
         stuck.ask("get all", [*case.living(), case.kept])
         stuck.stop()
@@ -267,7 +268,7 @@ def test_a_process_that_never_ends_is_named_and_waited_for(tmp_path: Path) -> No
         os.kill(stuck.number, signal.SIGKILL)
         stuck.process.join()
         with cheap():
-            assert vault.shred(patience=0.0).gone == ((TreeNumber.ORDINARY, 1),)
+            assert len(vault.shred(patience=0.0).gone) == 1 + permanent
     assert case.unfinished(UNDECLARED) == []
 
 

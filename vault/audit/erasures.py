@@ -31,8 +31,8 @@ from vault.rootkeys.provider import TreeNumber
 
 _SELECT = (
     "SELECT e.record_id, e.id, e.field_group, e.tree, e.born, e.erased, e.index_born, e.act_id,"
-    " e.ground, e.code, e.article, e.rule_version, e.retention, e.archiefactiedatum, e.approvers, r.ground, a.at,"
-    " a.actor FROM vault_erasure e JOIN vault_record r ON r.id = e.record_id"
+    " e.ground, e.code, e.article, e.rule_version, e.retention, e.archiefactiedatum, e.approvers,"
+    " r.ground, a.at, a.actor FROM vault_erasure e JOIN vault_record r ON r.id = e.record_id"
     " JOIN vault_act a ON a.id = e.act_id ORDER BY e.record_id, e.field_group"
 )
 # The keys of a record, each with its field group.

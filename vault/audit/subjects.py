@@ -60,6 +60,19 @@ def _links(connection: Connection, bucket_count: int) -> Iterator[Fault]:
             (),
         ),
         (
+            # What certificates of erasures to come will count from.
+            "subject row {} was not indexed since a generation that there was",
+            "SELECT s.id FROM vault_subject s JOIN vault_bucket b ON b.number = s.bucket"
+            " WHERE NOT s.since BETWEEN 1 AND b.birth",
+            (),
+        ),
+        (
+            "bucket {} has a key of a generation that there is not",
+            "SELECT number FROM vault_bucket WHERE NOT birth BETWEEN 1 AND"
+            " (SELECT generation FROM vault_tree WHERE id = 1)",
+            (),
+        ),
+        (
             "subject row {} lies in no bucket",
             "SELECT id FROM vault_subject WHERE bucket NOT BETWEEN 0 AND ?",
             (bucket_count - 1,),
