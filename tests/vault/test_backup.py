@@ -404,3 +404,19 @@ def test_a_busy_database_makes_no_backup(site: Site, monkeypatch: pytest.MonkeyP
         with pytest.raises(Busy, match="locked"):
             backup_keys(opened._core, site.keys("no"))
     assert not site.keys("no").exists()
+
+
+def test_a_changed_key_backup_is_not_continued(many: Site) -> None:
+    whole = many.keys("full").read_bytes()
+    for change in (
+        "UPDATE vault_tree SET sequence = '0) OR (1'",
+        "UPDATE vault_tree SET id = 7",
+        "DELETE FROM vault_tree WHERE id = 2",
+        "UPDATE vault_tree SET id = 'text'",
+    ):
+        with closing(sqlite3.connect(many.keys("full"), isolation_level=None)) as connection:
+            connection.execute(change)
+        with opened_of(many) as opened, pytest.raises(Damaged, match="lacks a key tree"):
+            backup_keys(opened._core, many.keys("no"), many.keys("full"))
+        many.keys("full").write_bytes(whole)
+    assert not many.keys("no").exists()

@@ -26,7 +26,7 @@ from ledger.entry import Entry, EntryKind, parse_entry
 from ledger.log import Log
 from ledger.tiles import TILE_WIDTH
 from vault.audit.columns import check_columns
-from vault.backup.container import BackupKind, open_backup, read_texts
+from vault.backup.container import UNREADABLE, BackupKind, one_line, open_backup, read_texts
 from vault.backup.data import DATA, KEYS, METADATA, TENANT
 from vault.backup.errors import KeysDestroyed, KeysTooOld
 from vault.backup.keys import ROOT_KEY_FILES, merge_chain
@@ -88,7 +88,8 @@ def open_backups(data: Path, chain: Sequence[Path], merged: Path) -> Backups:
         tenants = connection.execute("SELECT DISTINCT tenant FROM vault_tree").fetchall()
         key_files = read_texts(connection).get(ROOT_KEY_FILES)
     expected = texts.get(TENANT)
-    if keys_header.origin != header.origin or [row[0].hex() for row in tenants] != [expected]:
+    found = [bytes(row[0]).hex() for row in tenants if isinstance(row[0], bytes)]
+    if keys_header.origin != header.origin or found != [expected]:
         raise InvalidInput(f"{data} and {chain[0]} are backups of different vaults")
     return Backups(data, merged, header.origin, texts, None if not key_files else Path(key_files))
 
@@ -113,9 +114,9 @@ def assemble(database: Path, backups: Backups) -> None:
     except sqlite3.OperationalError as error:
         if "full" in str(error) or "disk I/O" in str(error):
             raise Busy(f"{database} cannot be written: {error}; free the disk") from None
-        raise Damaged(f"a backup lacks something: {error}") from None
-    except sqlite3.DatabaseError as error:
-        raise Damaged(f"a backup holds what no vault holds: {error}") from None
+        raise Damaged(f"a backup lacks something: {one_line(error)}") from None
+    except UNREADABLE as error:
+        raise Damaged(f"a backup holds what no vault holds: {one_line(error)}") from None
 
 
 def _copy(connection: sqlite3.Connection, source: str, table: str) -> None:

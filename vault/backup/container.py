@@ -37,6 +37,8 @@ _CREATE = (
     " origin TEXT NOT NULL, made_at INTEGER NOT NULL, base BLOB)"
 )
 TEXTS = "kluis_config"
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What the driver raises about a file that was changed."""
 
 # Called once the tables are copied, so that a text is never older than their snapshot.
 ReadTexts = Callable[[], Mapping[str, str]]
@@ -163,7 +165,7 @@ def open_backup(path: Path, kind: BackupKind) -> Iterator[tuple[sqlite3.Connecti
             row = connection.execute(
                 f"SELECT format, kind, schema, origin, made_at, base FROM {_HEADER}"  # noqa: S608
             ).fetchone()
-            if row is None or row[0] != FORMAT or row[1] != kind:
+            if row is None or row[0] != FORMAT or row[1] != kind or not _is_header(*row[3:]):
                 raise InvalidInput(f"{path} is not a backup of {kind}")
             if row[2] != SCHEMA:
                 raise InvalidInput(
@@ -171,8 +173,23 @@ def open_backup(path: Path, kind: BackupKind) -> Iterator[tuple[sqlite3.Connecti
                     " the version that made it, and upgrade then"
                 )
             yield connection, Header(kind, row[3], row[4], row[5])
-    except sqlite3.DatabaseError as error:
-        raise Damaged(f"{path} is not a readable backup: {error}") from None
+    except UNREADABLE as error:
+        raise Damaged(f"{path} is not a readable backup: {one_line(error)}") from None
+
+
+def one_line(error: Exception) -> str:
+    """Return what the driver says of bytes that it cannot read, without those bytes."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a text in it is none"
+    return str(error).splitlines()[0].split(" with text")[0]
+
+
+def _is_header(origin: object, made_at: object, base: object) -> bool:
+    return (
+        isinstance(origin, str)
+        and isinstance(made_at, int)
+        and (base is None or isinstance(base, bytes))
+    )
 
 
 def read_texts(connection: sqlite3.Connection) -> dict[str, str]:

@@ -24,10 +24,12 @@ from sqlalchemy import Connection
 from ledger.driver import run
 from vault.backup.container import (
     TEXTS,
+    UNREADABLE,
     BackupKind,
     Copied,
     Header,
     digest_of,
+    one_line,
     open_backup,
     write_backup,
 )
@@ -103,7 +105,11 @@ def _require_not_restored(connection: Connection, since: Path, made_at: int) -> 
 def tree_marks(connection: sqlite3.Connection) -> dict[TreeNumber, TreeMark]:
     """Return how far the trees in an opened backup or database are."""
     rows = connection.execute("SELECT id, generation, sequence FROM vault_tree").fetchall()
-    marks = {TreeNumber(row[0] - 1): TreeMark(row[1], row[2]) for row in rows}
+    try:
+        # Numbers, whatever the file holds: they go into a statement.
+        marks = {TreeNumber(row[0] - 1): TreeMark(int(row[1]), int(row[2])) for row in rows}
+    except (TypeError, ValueError):
+        marks = {}
     if set(marks) != set(TreeNumber):
         raise Damaged("a key backup lacks a key tree")
     return marks
@@ -136,8 +142,10 @@ def merge_chain(chain: Sequence[Path], out: Path) -> None:
                         raise InvalidInput(f"{link} does not continue {before}")
                 _apply(merged, link)
                 before = link
-    except sqlite3.DatabaseError as error:
-        raise Damaged(f"{before} or what continues it is no readable backup: {error}") from None
+    except UNREADABLE as error:
+        raise Damaged(
+            f"{before} or what continues it is no readable backup: {one_line(error)}"
+        ) from None
 
 
 def _apply(merged: sqlite3.Connection, link: Path) -> None:
