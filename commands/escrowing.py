@@ -113,10 +113,10 @@ def escrow_recover(
     with ctx.ensure_object(Context).open() as vault:
         report = vault.recover_escrow(_read(shares), place, purpose=purpose, on_step=tell_steps())
     if as_json:
-        emit_json({"recovered": True, "old_keeper_answered": report is not None})
+        emit_json({"recovered": True, "old_keeper_answered": report is not None and not report.waiting})
         return
     click.echo(f"The permanent keys have a new root key at provider {provider}.")
-    if report is None:
+    if report is None or report.waiting:
         click.echo("The old keeper does not say that its root key is gone; kluis shred asks again.")
     click.echo("Next: kluis escrow make DIR, and let the custodians destroy the old shares")
 
