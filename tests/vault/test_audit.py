@@ -186,3 +186,23 @@ def test_an_audit_changes_nothing(filled, rows):
     filled.audit()
     assert rows("SELECT generation, sequence, next_slot FROM vault_tree") == before
     assert rows("SELECT count(*) FROM vault_act") == acts
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("UPDATE vault_subject SET since = 0 WHERE id = 1", "subject row 1 was known in gen"),
+        ("UPDATE vault_subject SET since = 3 WHERE id = 1", "subject row 1 was known in gen"),
+        ("UPDATE vault_bucket SET birth = 3", "subject bucket 0 was keyed in a generation"),
+    ],
+)
+def test_a_generation_that_there_was_not_is_named(vault, change, fault):
+    # A certificate lists the generations from the oldest of these on.
+    gone = vault.put(b"x", category="nieuwsbrief", subject="A")
+    vault.put(b"y", category="nieuwsbrief", subject="A")
+    vault.erase(gone, CONSENT)
+    vault.shred()
+    assert faults(vault) == []
+    with vault._core.database.write() as connection:
+        connection.exec_driver_sql(change)
+    assert any(one.startswith("subject index: " + fault) for one in faults(vault)), faults(vault)

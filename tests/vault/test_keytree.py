@@ -4,6 +4,7 @@ Rows: ER1 (an erased key is gone), PR1 (a key of its own for each record), ST6 (
 ever lies in a tree of its own, which no ordinary erasure reaches).
 """
 
+import contextlib
 import os
 import random
 from contextlib import contextmanager
@@ -492,6 +493,27 @@ def test_a_moved_tree_opens_under_the_new_generation_alone(stored):
     with pytest.raises(TreeMoved):
         edit.write()
     stored.connection.rollback()
+
+
+def test_what_is_born_after_a_move_hangs_on_no_older_root_key(stored):
+    """Whoever keeps the old root key, and every copy, reaches no key that was added since."""
+    older, newer = some_keys(300), some_keys(300)
+    stored.add(older)
+    old, old_key = stored.nodes(), stored.tree.epoch_key(stored.connection, stored.state())
+    stored.move(2)
+    stored.add(newer)
+    reached, opened = {old_key}, set()
+    for nodes in (old, stored.nodes()):
+        for name in sorted(nodes, reverse=True):
+            for key in list(reached):
+                with contextlib.suppress(Damaged):
+                    node = keynode.open_node(nodes[name], key, TENANT, *name)
+                    reached |= {keynode.key_at(node, position) for position in range(256)}
+                    opened.add((nodes is old, name))
+    assert set(older) <= reached  # The control: what was born before does hang on it.
+    assert not set(newer) & reached
+    assert {name for is_old, name in opened if not is_old} == {(0, 0)}  # a leaf that is full
+    print(f"{len(opened)} nodes opened with the old root key, 0 of {len(newer)} newer keys reached")
 
 
 def test_a_tree_whose_root_key_is_gone_opens_no_more(stored):
