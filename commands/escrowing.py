@@ -112,11 +112,12 @@ def escrow_recover(
     place = NewPlace(ProviderKind(provider), dict(options))
     with ctx.ensure_object(Context).open() as vault:
         report = vault.recover_escrow(_read(shares), place, purpose=purpose, on_step=tell_steps())
+    has_answered = report is not None and not report.waiting
     if as_json:
-        emit_json({"recovered": True, "old_keeper_answered": report is not None and not report.waiting})
+        emit_json({"recovered": True, "old_keeper_answered": has_answered})
         return
     click.echo(f"The permanent keys have a new root key at provider {provider}.")
-    if report is None or report.waiting:
+    if not has_answered:
         click.echo("The old keeper does not say that its root key is gone; kluis shred asks again.")
     click.echo("Next: kluis escrow make DIR, and let the custodians destroy the old shares")
 

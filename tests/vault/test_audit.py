@@ -191,9 +191,9 @@ def test_an_audit_changes_nothing(filled, rows):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ("UPDATE vault_subject SET since = 0 WHERE id = 1", "subject row 1 was known in gen"),
-        ("UPDATE vault_subject SET since = 3 WHERE id = 1", "subject row 1 was known in gen"),
-        ("UPDATE vault_bucket SET birth = 3", "subject bucket 0 was keyed in a generation"),
+        ("UPDATE vault_subject SET since = 0 WHERE id = 1", "subject row 1 was not indexed since"),
+        ("UPDATE vault_subject SET since = 3 WHERE id = 1", "subject row 1 was not indexed since"),
+        ("UPDATE vault_bucket SET birth = 3", "bucket 0 has a key of a generation"),
     ],
 )
 def test_a_generation_that_there_was_not_is_named(vault, change, fault):

@@ -55,19 +55,6 @@ def _links(connection: Connection, bucket_count: int) -> Iterator[Fault]:
             (),
         ),
         (
-            # Only bounds: which of them is true, nothing else says.
-            "subject row {} was known in generations that there were not",
-            "SELECT s.id FROM vault_subject s JOIN vault_bucket b ON b.number = s.bucket"
-            " WHERE s.since < 1 OR s.since > b.birth",
-            (),
-        ),
-        (
-            "subject bucket {} was keyed in a generation that there was not",
-            "SELECT number FROM vault_bucket WHERE birth >"
-            " (SELECT generation FROM vault_tree WHERE id = 1)",
-            (),
-        ),
-        (
             "record row {} has no subject",
             "SELECT id FROM vault_record WHERE subject_id IS NULL AND erased_act IS NULL",
             (),
