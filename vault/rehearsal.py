@@ -92,6 +92,11 @@ def _open_all(
         copy = Path(restored) / "keys.db"
         shutil.copyfile(backup, copy)
         database = Database(copy)
+        with database.write() as connection:
+            # A backup has no index, and every node is looked up by its place.
+            connection.exec_driver_sql(
+                "CREATE UNIQUE INDEX node_place ON vault_node (level, number)"
+            )
         with database.read() as connection:
             for number in map(TreeNumber, trees):
                 tree = KeyTree(number, providers)

@@ -33,7 +33,7 @@ UNBOUND = {
     # Only what a certificate was issued of is bound, by that.
     "vault_erasure": {
         "id", "act_id", "ground", "code", "article", "rule_version", "category", "retention",
-        "archiefactiedatum", "approvers",
+        "archiefactiedatum", "approvers", "index_born", "index_erased",
     },
     "vault_generation": {
         "reference", "response", "asked_at", "gone_at", "closed_at", "destroyed_at",

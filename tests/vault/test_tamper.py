@@ -126,6 +126,7 @@ SMALL = [
 # and to a declaration's act nothing refers.
 UNVOUCHED = {
     ("vault_version", "slot"): "SELECT id FROM vault_version WHERE erased_generation IS NOT NULL",
+    ("vault_part", "slot"): "SELECT id FROM vault_part WHERE erased_generation IS NOT NULL",
     ("vault_act", "id"): "SELECT id FROM vault_act WHERE action = 'declare'",
 }
 
