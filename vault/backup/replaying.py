@@ -39,6 +39,7 @@ from vault.backup.assembling import entries_of
 from vault.cipher import NONCE_BYTES, derive_record_keys
 from vault.core import Caller, Change, Core
 from vault.destroying import key_slots
+from vault.errors import Damaged
 from vault.keynode import FANOUT, KEY_BYTES, SlotState
 from vault.keytree import TreeEdit, first_slot, tree_of
 from vault.records import (
@@ -65,8 +66,8 @@ _OWNED = (
 # not known: for one restore.
 _SCRATCH = (
     "CREATE TEMP TABLE said (pointer BLOB NOT NULL, field_group INTEGER NOT NULL,"
-    " versions INTEGER NOT NULL, erased INTEGER NOT NULL, PRIMARY KEY (pointer, field_group))"
-    " WITHOUT ROWID",
+    " versions INTEGER NOT NULL, entries INTEGER NOT NULL, erased INTEGER NOT NULL,"
+    " PRIMARY KEY (pointer, field_group)) WITHOUT ROWID",
     "CREATE TEMP TABLE dead (slot INTEGER PRIMARY KEY)",
     "CREATE TEMP TABLE unknown (subject_id INTEGER PRIMARY KEY)",
 )
@@ -166,14 +167,19 @@ class _Replay:
             run(self._connection, statement)
         run_many(
             self._connection,
-            "INSERT INTO said VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " versions = max(versions, excluded.versions), erased = max(erased, excluded.erased)",
+            "INSERT INTO said VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " versions = max(versions, excluded.versions), entries = entries + excluded.entries,"
+            " erased = max(erased, excluded.erased)",
             (
-                (entry.pointer, entry.group, entry.version, entry.kind is EntryKind.ERASURE)
+                (entry.pointer, entry.group, entry.version, not is_erasure, is_erasure)
                 for _, entry in entries_of(self._connection)
                 if entry.kind in (EntryKind.VERSION, EntryKind.ERASURE)
+                for is_erasure in [entry.kind is EntryKind.ERASURE]
             ),
         )
+        # A changed number could ask for any number of versions to be filled in.
+        if self._one("SELECT count(*) FROM said WHERE field_group = 0 AND versions <> entries"):
+            raise Damaged("the ledger numbers the versions of a record out of their order")
         owned = self._connection.exec_driver_sql(f"{_OWNED} ORDER BY 1").scalars()
         run_many(
             self._connection,
