@@ -142,6 +142,7 @@ def merge_chain(chain: Sequence[Path], out: Path) -> None:
                         raise InvalidInput(f"{link} does not continue {before}")
                 _apply(merged, link)
                 before = link
+            merged.execute("DROP INDEX node_place")
     except UNREADABLE as error:
         raise Damaged(
             f"{before} or what continues it is no readable backup: {one_line(error)}"
