@@ -47,21 +47,25 @@ class _Connection(sqlite3.Connection):
     the next to take the connection from the pool would read the past.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+    # None while nobody reads: a writer's transaction is too hot to watch, and reads what it asks.
+    _cursors: weakref.WeakSet[sqlite3.Cursor] | None = None
 
     def cursor(self, *arguments: Any) -> Any:
         """Return a new cursor; see there."""
         made = super().cursor(*arguments)
-        self._cursors.add(made)
+        if self._cursors is not None:
+            self._cursors.add(made)
         return made
 
+    def watch_cursors(self) -> None:
+        """Remember the cursors that are made from here on."""
+        self._cursors = weakref.WeakSet()
+
     def close_cursors(self) -> None:
-        """Close every cursor that is still in use somewhere."""
-        for cursor in list(self._cursors):
+        """Close every cursor that was made since and is still in use somewhere."""
+        for cursor in list(self._cursors or ()):
             cursor.close()
-        self._cursors.clear()
+        self._cursors = None
 
 
 class Database:
@@ -143,11 +147,13 @@ class Database:
         """Open one consistent snapshot."""
         self._require_open()
         with translated(self.path), self._engine.connect() as connection:
+            driver = cast(_Connection, connection.connection.driver_connection)
+            driver.watch_cursors()
             try:
                 with connection.begin():
                     yield connection
             finally:
-                cast(_Connection, connection.connection.driver_connection).close_cursors()
+                driver.close_cursors()
 
     def fetch(self, statement: str, parameters: tuple[object, ...]) -> list[Any]:
         """Return the rows of one statement, a snapshot of its own, on this thread's own cursor.
