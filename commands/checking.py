@@ -31,7 +31,8 @@ from anchor.verify import verify
 from ledger.entry import CORE_GROUP, EntryKind, parse_entry
 from ledger.errors import Malformed
 from ledger.pointer import format_pointer
-from policy.certificate import FORMAT, Certificate, SignedCertificate, Status
+from policy.certificate import FORMAT, Certificate, SignedCertificate
+from policy.certificate_parts import Status
 from policy.errors import InvalidPolicy
 
 NOT_PROVEN = (

@@ -106,8 +106,8 @@ def escrow_recover(
 
     Example: kluis escrow recover share-1-1.json share-1-3.json --provider file
     """
-    from vault.rootkeys.provider import ProviderKind
-    from vault.shredding import NewPlace
+    from policy.assurance import ProviderKind
+    from vault.closing import NewPlace
 
     place = NewPlace(ProviderKind(provider), dict(options))
     with ctx.ensure_object(Context).open() as vault:

@@ -20,7 +20,8 @@ from commands.context import (
 from commands.display import table
 
 if TYPE_CHECKING:
-    from vault.shredding import OnStep, ShredReport
+    from vault.closing import OnStep
+    from vault.shredding import ShredReport
     from vault.shredstatus import ShredStatus
 
 # As in vault/rootkeys/provider.py; spelt here, so that --help loads no provider.
@@ -229,8 +230,9 @@ def rootkey_move(
     Example: kluis rootkey move pkcs11 --option module /usr/lib/softhsm/libsofthsm2.so
     --option token kluis --option pin_file pin
     """
-    from vault.rootkeys.provider import ProviderKind, TreeNumber
-    from vault.shredding import NewPlace
+    from policy.assurance import ProviderKind
+    from vault.closing import NewPlace
+    from vault.rootkeys.provider import TreeNumber
 
     place = NewPlace(ProviderKind(provider), dict(options))
     tree = TreeNumber.PERMANENT if permanent else TreeNumber.ORDINARY

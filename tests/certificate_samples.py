@@ -10,7 +10,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from policy.certificate import Certificate, Generation, SignedCertificate
+from policy.certificate import Certificate, SignedCertificate
+from policy.certificate_parts import Generation
 
 VECTORS = Path(__file__).parent / "vectors"
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from policy import Decision, DecisionCode, Ground, Outcome
+    from policy.assurance import ProviderKind
     from policy.certificate import SignedCertificate
+    from vault.closing import NewPlace, ShredStep
     from vault.erasing import Erasure
     from vault.erasing_person import PersonErasure
     from vault.errors import (
@@ -38,9 +40,9 @@ if TYPE_CHECKING:
     from vault.importing import BadLines, ImportOrder, ImportReport
     from vault.preparing import NewRecord
     from vault.reading import VersionInfo
-    from vault.rootkeys.provider import ProviderKind, TreeNumber
+    from vault.rootkeys.provider import TreeNumber
     from vault.sdk import Vault
-    from vault.shredding import NewPlace, ShredReport, ShredStep
+    from vault.shredding import ShredReport
     from vault.shredstatus import RootKey, ShredStatus
 
 __all__ = [
@@ -87,11 +89,11 @@ __all__ = [
 
 _HOMES = {
     "vault.erasing_person": ("PersonErasure",),
-    "vault.shredding": (
+    "vault.closing": (
         "NewPlace",
-        "ShredReport",
         "ShredStep",
     ),
+    "vault.shredding": ("ShredReport",),
     "vault.shredstatus": (
         "RootKey",
         "ShredStatus",

@@ -12,17 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from policy.certificate import (
-    AssuranceClass,
-    Certificate,
-    Generation,
-    Irrecoverability,
-    Presence,
-    Provider,
-    SignedCertificate,
-    Status,
-    Tree,
-)
+from policy.assurance import AssuranceClass, Presence, ProviderKind
+from policy.certificate import Certificate, SignedCertificate
+from policy.certificate_parts import Generation, Irrecoverability, Status, Tree
 from policy.decision import Ground
 from policy.selection_list import Waardering
 
@@ -125,11 +117,11 @@ _TREE: dict[Tree, _Both] = {
         "key tree of records that are kept for ever",
     ),
 }
-_PROVIDER: dict[Provider, _Both] = {
-    Provider.FILE: ("een sleutelbestand", "a key file"),
-    Provider.PKCS11: ("een beveiligde sleutelmodule (PKCS#11)", "a hardware module (PKCS#11)"),
-    Provider.TRANSIT: ("een sleuteldienst (transit)", "a key service (transit)"),
-    Provider.AWSKMS: ("een sleuteldienst (AWS KMS)", "a key service (AWS KMS)"),
+_PROVIDER: dict[ProviderKind, _Both] = {
+    ProviderKind.FILE: ("een sleutelbestand", "a key file"),
+    ProviderKind.PKCS11: ("een beveiligde sleutelmodule (PKCS#11)", "a key module (PKCS#11)"),
+    ProviderKind.TRANSIT: ("een sleuteldienst (transit)", "a key service (transit)"),
+    ProviderKind.AWSKMS: ("een sleuteldienst (AWS KMS)", "a key service (AWS KMS)"),
 }
 _PRESENCE: dict[Presence, _Both] = {
     Presence.PRESENT: ("er nog", "still there"),
@@ -138,7 +130,7 @@ _PRESENCE: dict[Presence, _Both] = {
 }
 _ASSURANCE: dict[AssuranceClass, _Both] = {
     AssuranceClass.DECLARED: ("verklaring van de beheerder", "declared by the operator"),
-    AssuranceClass.TOKEN: ("woord van een sleutelmodule", "word of a hardware module"),
+    AssuranceClass.TOKEN: ("woord van een sleutelmodule", "word of a key module"),
     AssuranceClass.SERVICE: ("woord van een eigen dienst", "word of a service of one's own"),
     AssuranceClass.MANAGED: ("woord van een leverancier", "word of a supplier"),
 }

@@ -24,13 +24,12 @@ from ledger.entry import CORE_GROUP, EntryKind, encode_certificate, parse_entry
 from ledger.log import Log, append_pending
 from ledger.pointer import format_pointer, parse_pointer
 from ledger.tiles import TILE_WIDTH
-from policy import certificate as certificates
+from policy.assurance import Presence
 from policy.category import RetentionRule
-from policy.certificate import (
+from policy.certificate import Certificate, SignedCertificate
+from policy.certificate_parts import (
     Approver,
-    Assurance,
     BackupHorizon,
-    Certificate,
     DecisionTaken,
     Declaration,
     ErasureEntry,
@@ -38,16 +37,18 @@ from policy.certificate import (
     Irrecoverability,
     LegalGround,
     Retention,
-    SignedCertificate,
     Status,
+    Tree,
     irrecoverability_of,
     status_of,
 )
+from policy.certificate_parts import Generation as CertifiedGeneration
+from policy.certificate_rules import SERIAL_BYTES
 from policy.decision import DecisionCode, Ground
 from policy.errors import InvalidPolicy
 from policy.spelling import read
 from vault.checkpointing import integrate_pending
-from vault.core import Caller, Core
+from vault.core import Core
 from vault.destroying import undestroyed
 from vault.errors import (
     Damaged,
@@ -62,10 +63,11 @@ from vault.escrow.stored import escrows
 from vault.generations import Generation, GenerationState, load_generations, load_provider
 from vault.records import load_record
 from vault.rootkeys.opening import provider_class
-from vault.rootkeys.provider import KeyReport, Presence, TreeNumber
+from vault.rootkeys.provider import KeyReport, TreeNumber
 
 _BATCH = 1_000
 _BUNDLES = 256
+_TREE = {TreeNumber.ORDINARY: Tree.ORDINARY, TreeNumber.PERMANENT: Tree.PERMANENT}
 _SELECT = (
     "SELECT e.id, e.record_id, r.pointer,"
     # Of a field group, the last version that had it, as its erasure entry says.
@@ -207,7 +209,7 @@ class _Denials:
         return None if report.presence is Presence.GONE else report
 
 
-def certify(core: Core, caller: Caller) -> Issued:
+def certify(core: Core) -> Issued:
     """Issue a certificate for each erasure whose epoch is closed, where there is news.
 
     Raises:
@@ -339,7 +341,7 @@ class _Writer:
         self._now = core.clock.now()
 
     @cached_property
-    def _generations(self) -> Mapping[TreeNumber, list[certificates.Generation]]:
+    def _generations(self) -> Mapping[TreeNumber, list[CertifiedGeneration]]:
         return {
             number: [self._generation(one) for one in load_generations(self._connection, number)]
             for number in TreeNumber
@@ -360,7 +362,7 @@ class _Writer:
         days = self._core.config.key_backup_days
         erased_at = _moment(erasure.at)
         return Certificate(
-            serial=os.urandom(certificates.SERIAL_BYTES),
+            serial=os.urandom(SERIAL_BYTES),
             origin=self._core.origin,
             pointer=format_pointer(bytes(erasure.pointer)),
             versions=erasure.versions,
@@ -391,7 +393,7 @@ class _Writer:
             erasure_entry=self._entry(erasure),
         )
 
-    def _generation(self, one: Generation) -> certificates.Generation:
+    def _generation(self, one: Generation) -> CertifiedGeneration:
         kind, _ = load_provider(self._connection, one.provider_id)
         denial = self._denials.of(one)
         if denial is not None:
@@ -404,29 +406,24 @@ class _Writer:
                 gone_at=denial.gone_at,
             )
         presence = {
-            GenerationState.GONE: certificates.Presence.GONE,
-            GenerationState.SCHEDULED: certificates.Presence.SCHEDULED,
-        }.get(one.state, certificates.Presence.PRESENT)
+            GenerationState.GONE: Presence.GONE,
+            GenerationState.SCHEDULED: Presence.SCHEDULED,
+        }.get(one.state, Presence.PRESENT)
         gone_at = {
-            certificates.Presence.GONE: one.destroyed_at,
-            certificates.Presence.SCHEDULED: one.gone_at,
+            Presence.GONE: one.destroyed_at,
+            Presence.SCHEDULED: one.gone_at,
         }.get(presence)
-        assurance = provider_class(kind).assurance
-        return certificates.Generation(
-            tree=list(certificates.Tree)[one.tree],
+        return CertifiedGeneration(
+            tree=_TREE[one.tree],
             number=one.number,
-            provider=certificates.Provider(kind),
+            provider=kind,
             reference=one.reference,
-            assurance=Assurance(
-                certificates.AssuranceClass(assurance.name),
-                assurance.sentence_nl,
-                assurance.sentence_en,
-            ),
+            assurance=provider_class(kind).assurance,
             presence=presence,
             response=one.response,
             asked_at=_moment_or_none(one.asked_at),
             gone_at=_moment_or_none(gone_at),
-            declaration=self._declaration(one) if presence is certificates.Presence.GONE else None,
+            declaration=self._declaration(one) if presence is Presence.GONE else None,
         )
 
     def _declaration(self, one: Generation) -> Declaration | None:

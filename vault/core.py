@@ -47,6 +47,16 @@ class Caller(NamedTuple):
     purpose: str
 
 
+def record_act(connection: Connection, caller: Caller, action: Action, at: int) -> int:
+    """Record who does what and why, in the caller's transaction, and return the act's id (P6)."""
+    inserted = run(
+        connection,
+        "INSERT INTO vault_act (at, actor, purpose, action) VALUES (?, ?, ?, ?)",
+        (at, caller.actor, caller.purpose, action),
+    )
+    return cast(int, inserted.lastrowid)
+
+
 class Change:
     """One transaction that writes.
 
@@ -82,12 +92,7 @@ class Change:
 
     def act(self, caller: Caller, action: Action, at: int) -> int:
         """Record who does what and why, and return the act's id (P6)."""
-        inserted = run(
-            self.connection,
-            "INSERT INTO vault_act (at, actor, purpose, action) VALUES (?, ?, ?, ?)",
-            (at, caller.actor, caller.purpose, action),
-        )
-        return cast(int, inserted.lastrowid)
+        return record_act(self.connection, caller, action, at)
 
 
 class Core:

@@ -8,13 +8,14 @@ Tested in tests/vault/test_certifying.py.
 from __future__ import annotations
 
 from ledger.driver import run
+from policy.assurance import AssuranceClass
 from vault.certifying import certify
 from vault.config import checked_actor
 from vault.core import Caller, Core
 from vault.generations import GenerationState, load_generations, load_provider
 from vault.records import Action
 from vault.rootkeys.opening import provider_class
-from vault.rootkeys.provider import AssuranceClass, TreeNumber
+from vault.rootkeys.provider import TreeNumber
 
 
 def declare(core: Core, name: str, caller: Caller) -> int:
@@ -24,7 +25,7 @@ def declare(core: Core, name: str, caller: Caller) -> int:
         For how many generations that is new.
     """
     new = record_declaration(core, name, caller)
-    certify(core, caller)
+    certify(core)
     return new
 
 
@@ -49,7 +50,7 @@ def record_declaration(core: Core, name: str, caller: Caller) -> int:
                 kind, _ = load_provider(connection, generation.provider_id)
                 if (
                     generation.state is GenerationState.GONE
-                    and provider_class(kind).assurance.name is AssuranceClass.DECLARED
+                    and provider_class(kind).assurance.class_ is AssuranceClass.DECLARED
                 ):
                     stored = run(
                         connection,

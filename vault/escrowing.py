@@ -25,6 +25,7 @@ from ledger.pointer import parse_pointer
 from policy import DecisionCode, Ground, InvalidPolicy
 from policy.spelling import read
 from vault.certifying import certify
+from vault.closing import NewPlace, OnStep
 from vault.core import Caller, Core
 from vault.destroying import Target, confirm, destroy
 from vault.erasing import Erasure, decide_record
@@ -50,7 +51,7 @@ from vault.keytree import KeyTree, root_of, tree_of
 from vault.reading import erased_error
 from vault.records import Action, current_slot, load_record
 from vault.rootkeys.provider import TreeNumber
-from vault.shredding import NewPlace, OnStep, ShredReport, move
+from vault.shredding import ShredReport, move
 
 # Grounds on which the glass may be broken: D2b and D5 of the decision table.
 BREAKING = frozenset({DecisionCode.D2B, DecisionCode.D5})
@@ -217,7 +218,7 @@ def accept_attestation(core: Core, attestation: Attestation, caller: Caller) -> 
         attested_numbers(escrow, [attestation])
         insert_attestation(change.connection, attestation)
         change.act(caller, Action.ESCROW, core.clock.now())
-    certify(core, caller)
+    certify(core)
     return escrow
 
 

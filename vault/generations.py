@@ -12,6 +12,7 @@ Tested in tests/vault/test_generations.py.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.driver import run
+from policy.assurance import ProviderKind
 from vault.errors import Damaged, KeyGone, ProviderFailed
 from vault.rootkeys.opening import open_provider
 from vault.rootkeys.provider import (
@@ -27,7 +29,6 @@ from vault.rootkeys.provider import (
     KeyContext,
     KeyReport,
     Options,
-    ProviderKind,
     RootKeyProvider,
     Surroundings,
     TreeNumber,
@@ -158,18 +159,19 @@ def load_provider(connection: Connection, provider_id: int) -> tuple[ProviderKin
     return kind, options
 
 
-def insert_generation(
-    connection: Connection,
-    providers: Providers,
-    provider_id: int,
-    context: KeyContext,
-    epoch_key: bytes,
-) -> None:
-    """Make a root key, wrap an epoch key with it and store both as a prepared generation."""
-    provider = providers.get(connection, provider_id)
-    reference = provider.make_key(context)
+def new_epoch_key(
+    provider: RootKeyProvider, reference: str, context: KeyContext
+) -> tuple[bytes, bytes]:
+    """Return a random epoch key of 32 bytes and its wrapped form, which is known to open.
+
+    Raises:
+        ProviderFailed: the provider does not give back what it wrapped.
+    """
+    epoch_key = os.urandom(EPOCH_KEY_BYTES)
     wrapped = provider.wrap(reference, context, epoch_key)
-    store_generation(connection, context, provider_id, reference, wrapped)
+    if provider.unwrap(reference, context, wrapped) != epoch_key:
+        raise ProviderFailed("the provider does not give back the epoch key that it wrapped")
+    return epoch_key, wrapped
 
 
 def store_generation(
@@ -234,10 +236,15 @@ def close_generations(connection: Connection, tree: TreeNumber, opened: int, at:
         " AND state = ?",
         (GenerationState.CLOSED, at, tree, opened, GenerationState.OPEN),
     )
+    open_generation(connection, tree, opened)
+
+
+def open_generation(connection: Connection, tree: TreeNumber, number: int) -> None:
+    """Call a prepared generation open: the tree is sealed under it."""
     run(
         connection,
         "UPDATE vault_generation SET state = ? WHERE tree = ? AND number = ?",
-        (GenerationState.OPEN, tree, opened),
+        (GenerationState.OPEN, tree, number),
     )
 
 

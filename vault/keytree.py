@@ -37,18 +37,20 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ledger.driver import run, run_many
+from policy.assurance import ProviderKind
 from vault import keynode
 from vault.errors import Damaged, KeyLost, TreeMoved
 from vault.generations import (
-    GenerationState,
     Providers,
-    insert_generation,
     insert_provider,
     load_generation,
+    new_epoch_key,
+    open_generation,
+    store_generation,
 )
 from vault.keynode import FANOUT, KEY_BYTES, SlotState
 from vault.leases import Lease
-from vault.rootkeys.provider import KeyContext, ProviderKind, TreeNumber
+from vault.rootkeys.provider import KeyContext, TreeNumber
 
 ROOT_LEVEL = 3
 MAX_SLOTS = FANOUT ** (ROOT_LEVEL + 1)
@@ -174,15 +176,12 @@ class KeyTree:
             number: of the tree.
             tenant: 16 bytes, the same for all trees of a vault.
         """
-        epoch_key = os.urandom(KEY_BYTES)
-        insert_generation(
-            connection, providers, provider_id, KeyContext(tenant, number, 1), epoch_key
-        )
-        run(
-            connection,
-            "UPDATE vault_generation SET state = ? WHERE tree = ? AND number = 1",
-            (GenerationState.OPEN, number),
-        )
+        context = KeyContext(tenant, number, 1)
+        provider = providers.get(connection, provider_id)
+        reference = provider.make_key(context)
+        epoch_key, wrapped = new_epoch_key(provider, reference, context)
+        store_generation(connection, context, provider_id, reference, wrapped)
+        open_generation(connection, number, 1)
         run(
             connection,
             "INSERT INTO vault_tree (id, tenant, generation, sequence, next_slot)"

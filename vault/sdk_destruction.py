@@ -8,9 +8,10 @@ from pathlib import Path
 from anchor.evidence import Evidence
 from policy.certificate import SignedCertificate
 from vault import certifying, declaring, proving, shredding, shredstatus
+from vault.closing import NewPlace, OnStep
 from vault.core import Core
 from vault.rootkeys.provider import TreeNumber
-from vault.shredding import PATIENCE_SECONDS, NewPlace, OnStep, ShredReport
+from vault.shredding import PATIENCE_SECONDS, ShredReport
 from vault.shredstatus import RootKey, ShredStatus
 
 

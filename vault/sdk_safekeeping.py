@@ -11,12 +11,13 @@ from vault.backup.building import Materials
 from vault.backup.data import DataBackupReport, backup_data
 from vault.backup.drill import DrillReport, drill
 from vault.backup.keys import backup_keys
+from vault.closing import NewPlace, OnStep
 from vault.core import Core
 from vault.erasing import Erasure
 from vault.escrow.attestation import Attestation
 from vault.escrow.shares import Share
 from vault.escrowing import Approval
-from vault.shredding import NewPlace, OnStep, ShredReport
+from vault.shredding import ShredReport
 
 
 class Safekeeping:

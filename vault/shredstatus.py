@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ledger.driver import run
-from policy.certificate import Status
+from policy.assurance import ProviderKind
+from policy.certificate_parts import Status
 from vault.core import Core
 from vault.generations import Generation, GenerationState, load_generations, load_provider
 from vault.leases import holders
 from vault.rootkeys.opening import provider_class
-from vault.rootkeys.provider import ProviderKind, TreeNumber
+from vault.rootkeys.provider import TreeNumber
 
 _DAY_SECONDS = 86_400
 
@@ -79,7 +80,7 @@ def root_keys(core: Core) -> list[RootKey]:
             for generation in load_generations(connection, tree):
                 kind, options = load_provider(connection, generation.provider_id)
                 assurance = provider_class(kind).assurance
-                words = f"{assurance.name}: {assurance.sentence_en}"
+                words = f"{assurance.class_}: {assurance.en}"
                 found.append(RootKey(generation, kind, options, words))
     return found
 

@@ -22,7 +22,8 @@ from ledger.note import Note
 from ledger.note import sign as sign_note
 from ledger.pointer import parse_pointer
 from ledger.tlogproof import LogProof
-from policy.certificate import ErasureEntry, SignedCertificate
+from policy.certificate import SignedCertificate
+from policy.certificate_parts import ErasureEntry
 from vault.certificate_pdf import render_pdf
 from vault.organisation import OrganisationKey, _self_signed
 

@@ -34,15 +34,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from policy import certificate as format_1
-from policy.certificate import (
-    MAX_BYTES,
-    MAX_ITEMS,
+from policy.assurance import Assurance, AssuranceClass, Presence, ProviderKind
+from policy.certificate import MAX_BYTES, Certificate, SignedCertificate
+from policy.certificate_parts import (
     Approver,
-    Assurance,
-    AssuranceClass,
     BackupHorizon,
-    Certificate,
     DecisionTaken,
     Declaration,
     ErasureEntry,
@@ -50,15 +46,13 @@ from policy.certificate import (
     InBoth,
     Irrecoverability,
     LegalGround,
-    Presence,
-    Provider,
     Retention,
-    SignedCertificate,
     Status,
     Tree,
     irrecoverability_of,
     status_of,
 )
+from policy.certificate_rules import ENTRY_BYTES, MAX_ITEMS
 from policy.decision import DecisionCode, Ground
 from policy.errors import InvalidPolicy
 from policy.selection_list import Waardering
@@ -117,7 +111,7 @@ def test_a_golden_written_out_in_code():
     generation = Generation(
         tree=Tree.ORDINARY,
         number=1,
-        provider=Provider.FILE,
+        provider=ProviderKind.FILE,
         reference="root-1.key",
         assurance=declared,
         presence=Presence.GONE,
@@ -590,7 +584,7 @@ def valid(draw) -> Certificate:
             Generation(
                 Tree.ORDINARY,
                 number,
-                draw(st.sampled_from(Provider)),
+                draw(st.sampled_from(ProviderKind)),
                 draw(TEXT),
                 Assurance(kind, draw(TEXT), draw(TEXT)),
                 presence,
@@ -625,7 +619,7 @@ def valid(draw) -> Certificate:
 
 @given(valid())
 def test_whatever_keeps_the_rules_comes_back_and_fits_the_schema(one):
-    if len(one.erasure_entry.entry) != format_1.ENTRY_BYTES:
+    if len(one.erasure_entry.entry) != ENTRY_BYTES:
         with pytest.raises(InvalidPolicy):
             one.check()
         one = replace(one, erasure_entry=WHOLE.erasure_entry)
@@ -691,7 +685,7 @@ def test_the_schema_names_every_value_that_the_code_knows():
     assert set(of("decision", "code")) < set(DecisionCode)
     assert of("retention", "waardering") == list(Waardering)
     assert of("generation", "tree") == list(Tree)
-    assert of("generation", "provider") == list(Provider)
+    assert of("generation", "provider") == list(ProviderKind)
     assert of("generation", "presence") == list(Presence)
     assert of("generation", "assurance", "properties", "class") == list(AssuranceClass)
 

@@ -28,7 +28,8 @@ from guarantees_worker import Worker
 
 from ledger.entry import EntryKind, parse_entry
 from ledger.log import Log
-from policy.certificate import Irrecoverability, SignedCertificate, Status
+from policy.certificate import SignedCertificate
+from policy.certificate_parts import Irrecoverability, Status
 from vault import (
     Erased,
     Incomplete,

@@ -28,17 +28,10 @@ from adversary import Copies, Reached, pieces
 from guarantees_scan import spellings
 from guarantees_vault import CATEGORY, GROUND, PASSPHRASE, chosen_seed, new_vault, open_vault
 
-from policy.certificate import (
-    AssuranceClass,
-    Certificate,
-    Irrecoverability,
-    Presence,
-    Provider,
-    SignedCertificate,
-    Status,
-    Tree,
-)
-from vault import KeyGone, NewPlace, NewRecord, ProviderKind, Vault, keyfile
+from policy.assurance import AssuranceClass, Presence, ProviderKind
+from policy.certificate import Certificate, SignedCertificate
+from policy.certificate_parts import Irrecoverability, Status, Tree
+from vault import KeyGone, NewPlace, NewRecord, Vault, keyfile
 from vault.rootkeys.pkcs11 import Pkcs11RootKeys
 from vault.rootkeys.provider import KeyContext, Surroundings, TreeNumber
 
@@ -405,7 +398,7 @@ def test_the_certificates_say_that_copies_of_key_files_are_not_tested(story: Sto
         numbers = [one.number for one in certificate.generations]
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
         for one in certificate.generations:
-            assert (one.tree, one.provider) == (Tree.ORDINARY, Provider.FILE)
+            assert (one.tree, one.provider) == (Tree.ORDINARY, ProviderKind.FILE)
             assert one.reference == f"root-{one.number}.key"
             assert one.presence is Presence.GONE
             assert one.assurance.class_ is AssuranceClass.DECLARED
@@ -533,7 +526,7 @@ def test_nothing_erased_opens_once_a_token_destroyed_its_keys(
             of_token = [
                 one
                 for one in story.certificate(story.canaries[text]).generations
-                if one.provider is Provider.PKCS11
+                if one.provider is ProviderKind.PKCS11
             ]
             assert of_token
             for one in of_token:

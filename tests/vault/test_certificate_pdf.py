@@ -17,16 +17,9 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.pdf_utils.writer import copy_into_new_writer
 from pypdf import PdfReader
 
-from policy.certificate import (
-    AssuranceClass,
-    Irrecoverability,
-    Presence,
-    Provider,
-    SignedCertificate,
-    Status,
-    Tree,
-    status_of,
-)
+from policy.assurance import AssuranceClass, Presence, ProviderKind
+from policy.certificate import SignedCertificate
+from policy.certificate_parts import Irrecoverability, Status, Tree, status_of
 from policy.decision import Ground
 from policy.selection_list import Waardering
 from vault import certificate_words, organisation
@@ -161,7 +154,7 @@ WORDS = {
     ("generations.tree", "ordinary"): ("gewone sleutelboom", "ordinary key tree"),
     ("generations.tree", "permanent"): ("van blijvend te bewaren gegevens", "kept for ever"),
     ("generations.provider", "file"): ("een sleutelbestand", "a key file"),
-    ("generations.provider", "pkcs11"): ("sleutelmodule (PKCS#11)", "hardware module (PKCS#11)"),
+    ("generations.provider", "pkcs11"): ("sleutelmodule (PKCS#11)", "key module (PKCS#11)"),
     ("generations.provider", "transit"): ("sleuteldienst (transit)", "key service (transit)"),
     ("generations.provider", "awskms"): ("sleuteldienst (AWS KMS)", "key service (AWS KMS)"),
     ("generations.presence", "present"): ("sleutel is er nog", "key is still there"),
@@ -238,7 +231,7 @@ def test_every_value_of_every_kind_has_words_of_its_own():
         Ground: certificate_words._GROUND,
         Waardering: certificate_words._WAARDERING,
         Tree: certificate_words._TREE,
-        Provider: certificate_words._PROVIDER,
+        ProviderKind: certificate_words._PROVIDER,
         Presence: certificate_words._PRESENCE,
         AssuranceClass: certificate_words._ASSURANCE,
     }

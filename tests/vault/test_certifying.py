@@ -16,15 +16,9 @@ from anchor.steps import Step, StepState
 from anchor.verify import verify
 from ledger.entry import EntryKind, parse_entry
 from ledger.pointer import parse_pointer
-from policy.certificate import (
-    AssuranceClass,
-    Irrecoverability,
-    Presence,
-    Provider,
-    SignedCertificate,
-    Status,
-    Tree,
-)
+from policy.assurance import AssuranceClass, Presence, ProviderKind
+from policy.certificate import SignedCertificate
+from policy.certificate_parts import Irrecoverability, Status, Tree
 from vault import (
     Approval,
     ConfigurationError,
@@ -38,7 +32,6 @@ from vault import (
     NotFound,
     ProviderDenied,
     ProviderFailed,
-    ProviderKind,
     ProviderUnreachable,
     TreeNumber,
     certifying,
@@ -52,7 +45,6 @@ from vault.escrow.shares import Share
 from vault.records import load_record
 from vault.rootkeys.file import FileRootKeys
 from vault.rootkeys.provider import KeyReport
-from vault.rootkeys.provider import Presence as Found
 
 DAY = dt.date(2026, 3, 2)
 FIRST_KEY = Path("keys", "root-1.key")
@@ -119,7 +111,7 @@ def write(vault, statement, parameters=()):
 
 
 def certify_again(vault):
-    return certify(vault._core, vault._core.caller(None, None))
+    return certify(vault._core)
 
 
 def test_a_declaration_completes_an_erasure_and_is_the_last_word(vault, at, issued):
@@ -132,7 +124,7 @@ def test_a_declaration_completes_an_erasure_and_is_the_last_word(vault, at, issu
     assert (first.erased_at, first.issued_at, first.irrecoverable_at) == (noon(0), noon(1), None)
     (generation,) = first.generations
     assert (generation.tree, generation.number) == (Tree.ORDINARY, 1)
-    assert (generation.provider, generation.reference) == (Provider.FILE, "root-1.key")
+    assert (generation.provider, generation.reference) == (ProviderKind.FILE, "root-1.key")
     assert generation.assurance.class_ is AssuranceClass.DECLARED
     assert (generation.presence, generation.gone_at) == (Presence.GONE, noon(1))
     assert (generation.response, generation.asked_at) == (
@@ -375,8 +367,8 @@ def test_all_generations_from_birth_to_erasure_are_listed(vault, at, kms, issued
             pointer: [(one.number, one.provider) for one in certificate(vault, pointer).generations]
             for pointer in (old, young, newest)
         }
-        files = [(number, Provider.FILE) for number in (1, 2, 3)]
-        at_kms = (4, Provider.AWSKMS)
+        files = [(number, ProviderKind.FILE) for number in (1, 2, 3)]
+        at_kms = (4, ProviderKind.AWSKMS)
         assert listed == {old: [*files, at_kms], young: [*files[1:], at_kms], newest: [at_kms]}
         stated = certificate(vault, old)
         assert [one.gone_at for one in stated.generations] == [
@@ -398,7 +390,7 @@ def test_all_generations_from_birth_to_erasure_are_listed(vault, at, kms, issued
         stated = certificate(vault, pointer)
         assert stated.irrecoverable_at == noon(10)
         for one in stated.generations:
-            assert (one.declaration is None) == (one.provider is Provider.AWSKMS)
+            assert (one.declaration is None) == (one.provider is ProviderKind.AWSKMS)
             assert one.presence is Presence.GONE
     assert vault.audit().faults == []
 
@@ -596,7 +588,7 @@ def test_providers_are_asked_once_in_a_run_and_only_where_there_is_something_to_
 def test_an_answer_is_only_used_for_what_is_stored_as_gone(vault, monkeypatch):
     """Certificates say of the others what the shred was told, as it stands in their rows."""
     pointer = erased(vault)
-    there = KeyReport(Found.PRESENT, "held back")
+    there = KeyReport(Presence.PRESENT, "held back")
     monkeypatch.setattr(FileRootKeys, "destroy", lambda self, reference: there)
     report = vault.shred(declared_by="J. de Boer")
     assert report.waiting == ((TreeNumber.ORDINARY, 1, "held back"),)

@@ -9,7 +9,7 @@ from guarantees_scan import all_files
 from sdk_calls import CONSENT, counts, put
 
 from ledger.pointer import parse_pointer
-from policy.certificate import Status
+from policy.certificate_parts import Status
 from vault import (
     Damaged,
     Erased,

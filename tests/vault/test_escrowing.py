@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sdk_calls import CONSENT, counts, put
 
-from policy.certificate import Irrecoverability, Presence, Status, Tree
+from policy.assurance import Presence
+from policy.certificate_parts import Irrecoverability, Status, Tree
 from vault import (
     Approval,
     ConfigurationError,

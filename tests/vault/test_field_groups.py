@@ -15,7 +15,7 @@ from anchor.verify import verify
 from commands.checking import CertificateStep, check_certificate
 from ledger.entry import EntryKind
 from ledger.pointer import parse_pointer
-from policy.certificate import Irrecoverability, Status
+from policy.certificate_parts import Irrecoverability, Status
 from vault import (
     Damaged,
     DecisionCode,

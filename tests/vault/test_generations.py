@@ -6,6 +6,7 @@ import os
 import pytest
 from sdk_calls import CONSENT, put
 
+from policy.assurance import Presence, ProviderKind
 from vault import Damaged, KeyGone, ProviderFailed, TreeNumber
 from vault.generations import (
     GenerationState,
@@ -23,13 +24,7 @@ from vault.generations import (
     store_report,
 )
 from vault.rootkeys.file import FileRootKeys
-from vault.rootkeys.provider import (
-    KeyContext,
-    KeyReport,
-    Presence,
-    ProviderKind,
-    Surroundings,
-)
+from vault.rootkeys.provider import KeyContext, KeyReport, Surroundings
 
 ORDINARY, PERMANENT = TreeNumber
 THERE = KeyReport(Presence.PRESENT, "it is there")

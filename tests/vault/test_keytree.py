@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import create_engine
 
+from policy.assurance import ProviderKind
 from vault import Damaged, KeyGone, KeyLost, TreeMoved, Vault, keynode, keytree, shredding
+from vault.closing import NewPlace
 from vault.generations import Providers, close_generations, insert_generation, insert_provider
 from vault.keytree import (
     MAX_SLOTS,
@@ -28,8 +30,7 @@ from vault.keytree import (
     root_of,
     tree_of,
 )
-from vault.rootkeys.provider import KeyContext, ProviderKind, Surroundings, TreeNumber
-from vault.shredding import NewPlace
+from vault.rootkeys.provider import KeyContext, Surroundings, TreeNumber
 from vault.tables import metadata
 
 ORDINARY, PERMANENT = TreeNumber

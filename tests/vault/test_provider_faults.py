@@ -25,7 +25,8 @@ from guarantees_worker import Worker
 from shred_worker import Case, Raised, answer, cheap, derive_once, generations, in_memory, make_case
 
 import vault.generations
-from policy.certificate import Irrecoverability
+from policy.assurance import Presence
+from policy.certificate_parts import Irrecoverability
 from vault import (
     Busy,
     Damaged,
@@ -41,7 +42,7 @@ from vault import (
 )
 from vault.database import Database
 from vault.generations import GenerationState
-from vault.rootkeys.provider import KeyContext, KeyReport, Presence, RootKeyProvider
+from vault.rootkeys.provider import KeyContext, KeyReport, RootKeyProvider
 
 UNDECLARED, WAITING = Irrecoverability.NOT_DECLARED, Irrecoverability.WAITING
 METHODS = ("make_key", "wrap", "unwrap", "destroy", "report")

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from kms_fake import ACCOUNT, DAY_SECONDS, REGION
 from moto import mock_aws
 
+from policy.assurance import Presence
 from vault.errors import (
     Damaged,
     KeyGone,
@@ -22,7 +23,7 @@ from vault.errors import (
 )
 from vault.rootkeys import awskms
 from vault.rootkeys.awskms import AwsKmsRootKeys
-from vault.rootkeys.provider import KeyContext, Presence, Surroundings, TreeNumber
+from vault.rootkeys.provider import KeyContext, Surroundings, TreeNumber
 
 TENANT = bytes(range(16))
 ORDINARY = KeyContext(TENANT, TreeNumber.ORDINARY, 1)

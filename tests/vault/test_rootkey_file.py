@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policy.assurance import Presence
 from vault import Damaged, keyfile
 from vault.keyfile import read_key_file, write_key_file
 from vault.rootkeys.file import KEYS_FOLDER, FileRootKeys
-from vault.rootkeys.provider import KeyContext, Presence, Surroundings, TreeNumber
+from vault.rootkeys.provider import KeyContext, Surroundings, TreeNumber
 
 TENANT = bytes(range(16))
 EPOCH_KEY = bytes(range(100, 132))

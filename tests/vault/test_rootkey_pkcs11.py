@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from policy.assurance import Presence
 from vault.errors import (
     ConfigurationError,
     Damaged,
@@ -21,7 +22,7 @@ from vault.errors import (
 )
 from vault.rootkeys import pkcs11 as under_test
 from vault.rootkeys.pkcs11 import Pkcs11RootKeys
-from vault.rootkeys.provider import KeyContext, Presence, Surroundings, TreeNumber
+from vault.rootkeys.provider import KeyContext, Surroundings, TreeNumber
 
 TENANT = bytes(range(16))
 ORDINARY = KeyContext(TENANT, TreeNumber.ORDINARY, 1)

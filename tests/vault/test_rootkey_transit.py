@@ -12,6 +12,7 @@ import hvac
 import pytest
 from rootkey_servers import MissingPart, openbao
 
+from policy.assurance import Presence
 from vault.errors import (
     Damaged,
     InvalidInput,
@@ -20,7 +21,7 @@ from vault.errors import (
     ProviderFailed,
     ProviderUnreachable,
 )
-from vault.rootkeys.provider import KeyContext, Presence, Surroundings, TreeNumber
+from vault.rootkeys.provider import KeyContext, Surroundings, TreeNumber
 from vault.rootkeys.transit import TransitRootKeys
 
 EPOCH_KEY = bytes(range(100, 132))

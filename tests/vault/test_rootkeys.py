@@ -10,17 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from policy.assurance import AssuranceClass, Presence, ProviderKind
 from vault.errors import ConfigurationError, Damaged, InvalidInput, KeyGone, ProviderDenied
 from vault.rootkeys.opening import check_options, open_provider
-from vault.rootkeys.provider import (
-    EPOCH_KEY_BYTES,
-    AssuranceClass,
-    KeyContext,
-    Presence,
-    ProviderKind,
-    Surroundings,
-    TreeNumber,
-)
+from vault.rootkeys.provider import EPOCH_KEY_BYTES, KeyContext, Surroundings, TreeNumber
 
 PASSPHRASE = "only-the-contract-knows"
 REPOSITORY = Path(__file__).parents[2]
@@ -36,7 +29,8 @@ import json, sys
 from pathlib import Path
 from vault.errors import KeyGone
 from vault.rootkeys.opening import open_provider
-from vault.rootkeys.provider import KeyContext, ProviderKind, Surroundings, TreeNumber
+from policy.assurance import ProviderKind
+from vault.rootkeys.provider import KeyContext, Surroundings, TreeNumber
 
 told = json.load(sys.stdin)
 surroundings = Surroundings(Path(told["folder"]), told["passphrase"])
@@ -314,8 +308,8 @@ def _base64(raw):
 
 def test_kind_and_assurance(bench, provider):
     assert provider.kind is bench.kind
-    assert provider.assurance.name is CLASSES[bench.kind]
-    for sentence in (provider.assurance.sentence_en, provider.assurance.sentence_nl):
+    assert provider.assurance.class_ is CLASSES[bench.kind]
+    for sentence in (provider.assurance.en, provider.assurance.nl):
         assert sentence.endswith(".")
         assert len(sentence) > 60
 

@@ -33,7 +33,7 @@ from shred_worker import (
     write_on,
 )
 
-from policy.certificate import Irrecoverability
+from policy.certificate_parts import Irrecoverability
 from vault import Busy, Erased, NotFound, ShredReport, ShredStep, TreeNumber, Vault, keyfile
 from vault.generations import GenerationState
 from vault.leases import Lease, holders, now
@@ -359,7 +359,7 @@ def test_control_a_lease_that_is_thought_to_last_serves_what_was_erased(
     with open_vault(case.folder) as vault, open_vault(case.folder) as stale:
         (pointer, *_) = case.living()
         stale.get(pointer)
-        monkeypatch.setattr("vault.shredding.holders", lambda *_, **__: iter(()))
+        monkeypatch.setattr("vault.closing.holders", lambda *_, **__: iter(()))
         monkeypatch.setattr(Lease, "is_over", lambda *_: False)
         with cheap():
             vault.shred(patience=0.0)

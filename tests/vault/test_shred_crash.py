@@ -38,7 +38,7 @@ from shred_worker import (
 )
 
 import vault.generations
-from policy.certificate import Irrecoverability
+from policy.certificate_parts import Irrecoverability
 from vault import (
     Busy,
     Erased,

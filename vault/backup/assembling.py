@@ -25,15 +25,16 @@ from ledger.driver import run
 from ledger.entry import Entry, EntryKind, parse_entry
 from ledger.log import Log
 from ledger.tiles import TILE_WIDTH
+from policy.assurance import Presence
 from vault.audit.columns import check_columns
 from vault.backup.container import UNREADABLE, BackupKind, one_line, open_backup, read_texts
 from vault.backup.data import DATA, KEYS, METADATA, TENANT
 from vault.backup.errors import KeysDestroyed, KeysTooOld
 from vault.backup.keys import ROOT_KEY_FILES, merge_chain
+from vault.closing import ShredStep
 from vault.errors import Busy, Damaged, InvalidInput
 from vault.generations import Generation, GenerationState, load_generations, store_gone
-from vault.rootkeys.provider import KeyReport, Presence, TreeNumber
-from vault.shredding import ShredStep
+from vault.rootkeys.provider import KeyReport, TreeNumber
 
 # Every slot that a row names, whether its key still lives or not.
 _SLOTS = (

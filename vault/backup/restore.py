@@ -40,6 +40,7 @@ from ledger.driver import run
 from ledger.files import flush_folder
 from ledger.note import VerifierKey
 from ledger.signer import LOCK
+from policy.assurance import ProviderKind
 from vault.backup.building import (
     Building,
     Materials,
@@ -57,7 +58,7 @@ from vault.generations import GenerationState, load_generations, load_provider
 from vault.keyfile import encode_passphrase
 from vault.keyring import SIGNER_FOLDER, Keyring
 from vault.rootkeys.file import KEYS_FOLDER
-from vault.rootkeys.provider import ProviderKind, TreeNumber
+from vault.rootkeys.provider import TreeNumber
 
 _RESTORING = "{}.restoring"
 

@@ -39,6 +39,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from policy.assurance import Assurance, AssuranceClass, Presence, ProviderKind
 from vault.errors import (
     Damaged,
     KeyGone,
@@ -50,13 +51,9 @@ from vault.errors import (
 from vault.rootkeys.options import address, name_like, number
 from vault.rootkeys.provider import (
     EPOCH_KEY_BYTES,
-    Assurance,
-    AssuranceClass,
     KeyContext,
     KeyReport,
     Options,
-    Presence,
-    ProviderKind,
     Surroundings,
     TreeNumber,
 )
@@ -126,10 +123,12 @@ class AwsKmsRootKeys:
     kind = ProviderKind.AWSKMS
     assurance = Assurance(
         AssuranceClass.MANAGED,
-        "AWS says that the key is deleted and that nobody can restore it; that AWS's own durability"
-        " copies of it are gone as well is AWS's word, and cannot be tested from outside.",
-        "AWS zegt dat de sleutel is verwijderd en dat niemand hem kan herstellen; dat ook de eigen"
-        " reservekopieën van AWS weg zijn, is het woord van AWS en van buiten niet te toetsen.",
+        en="AWS says that the key is deleted and that nobody can restore it; that AWS's own"
+        " durability copies of it are gone as well is AWS's word, and cannot be tested from"
+        " outside.",
+        nl="AWS zegt dat de sleutel is verwijderd en dat niemand hem kan herstellen; dat ook de"
+        " eigen reservekopieën van AWS weg zijn, is het woord van AWS en van buiten niet te"
+        " toetsen.",
     )
 
     def __init__(self, options: Options, surroundings: Surroundings) -> None:

@@ -21,19 +21,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from ledger.files import flush_folder
+from policy.assurance import Assurance, AssuranceClass, Presence, ProviderKind
 from vault.errors import Damaged, KeyGone, ProviderFailed
 from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
-from vault.rootkeys.provider import (
-    Assurance,
-    AssuranceClass,
-    KeyContext,
-    KeyReport,
-    Options,
-    Presence,
-    ProviderKind,
-    Surroundings,
-    TreeNumber,
-)
+from vault.rootkeys.provider import KeyContext, KeyReport, Options, Surroundings, TreeNumber
 
 KEYS_FOLDER = Path("keys")
 _LABEL = "root key"
@@ -54,10 +45,11 @@ class FileRootKeys:
     kind = ProviderKind.FILE
     assurance = Assurance(
         AssuranceClass.DECLARED,
-        "Whoever copied the key file and knows the passphrase opens everything of that generation;"
-        " that no copy exists is declared by the operator, not tested.",
-        "Wie het sleutelbestand heeft gekopieerd en de wachtzin kent, opent alles van die"
-        " generatie; dat er geen kopie bestaat, heeft de beheerder verklaard en is niet getoetst.",
+        en="Whoever copied the key file and knows the passphrase opens everything of that"
+        " generation; that no copy exists is declared by the operator, not tested.",
+        nl="Wie het sleutelbestand heeft gekopieerd en de wachtzin kent, opent alles van die"
+        " generatie; dat er geen kopie bestaat, heeft de beheerder verklaard en is niet"
+        " getoetst.",
     )
 
     def __init__(self, options: Options, surroundings: Surroundings) -> None:

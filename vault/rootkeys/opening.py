@@ -13,15 +13,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from policy.assurance import Assurance, ProviderKind
 from vault.errors import InvalidInput
-from vault.rootkeys.provider import (
-    FIRST_GENERATION,
-    Assurance,
-    Options,
-    ProviderKind,
-    RootKeyProvider,
-    Surroundings,
-)
+from vault.rootkeys.provider import FIRST_GENERATION, Options, RootKeyProvider, Surroundings
 
 
 class ProviderClass(Protocol):

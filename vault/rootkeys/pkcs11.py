@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from policy.assurance import Assurance, AssuranceClass, Presence, ProviderKind
 from vault.errors import (
     ConfigurationError,
     Damaged,
@@ -37,13 +38,9 @@ from vault.errors import (
 from vault.rootkeys.options import file_path, read_secret
 from vault.rootkeys.provider import (
     EPOCH_KEY_BYTES,
-    Assurance,
-    AssuranceClass,
     KeyContext,
     KeyReport,
     Options,
-    Presence,
-    ProviderKind,
     Surroundings,
     TreeNumber,
 )
@@ -103,10 +100,12 @@ class Pkcs11RootKeys:
     kind = ProviderKind.PKCS11
     assurance = Assurance(
         AssuranceClass.TOKEN,
-        "The token says that the key is no longer in it; whoever cloned the token or copied its"
-        " storage before that, and knows its PIN, still opens everything of that generation.",
-        "Het token zegt dat de sleutel er niet meer in zit; wie het token daarvoor heeft gekloond"
-        " of zijn opslag heeft gekopieerd en de pincode kent, opent nog alles van die generatie.",
+        en="The token says that the key is no longer in it; whoever cloned the token or copied"
+        " its storage before that, and knows its PIN, still opens everything of that"
+        " generation.",
+        nl="Het token zegt dat de sleutel er niet meer in zit; wie het token daarvoor heeft"
+        " gekloond of zijn opslag heeft gekopieerd en de pincode kent, opent nog alles van die"
+        " generatie.",
     )
 
     def __init__(self, options: Options, surroundings: Surroundings) -> None:

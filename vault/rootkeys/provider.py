@@ -20,21 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from policy.assurance import Assurance, Presence, ProviderKind
+
 EPOCH_KEY_BYTES = 32
 _DOMAIN = b"datakluis/epoch/1"
-
-
-class ProviderKind(StrEnum):
-    """The providers that this software knows."""
-
-    FILE = "file"
-    PKCS11 = "pkcs11"
-    TRANSIT = "transit"
-    AWSKMS = "awskms"
 
 
 class TreeNumber(IntEnum):
@@ -42,38 +35,6 @@ class TreeNumber(IntEnum):
 
     ORDINARY = 0
     PERMANENT = 1
-
-
-class Presence(StrEnum):
-    """Whether a root key can still unwrap."""
-
-    PRESENT = "present"
-    SCHEDULED = "scheduled"
-    GONE = "gone"
-
-
-class AssuranceClass(StrEnum):
-    """Who says that a destroyed root key is gone."""
-
-    DECLARED = "declared"
-    TOKEN = "token"  # noqa: S105 - a cryptographic token
-    SERVICE = "service"
-    MANAGED = "managed"
-
-
-@dataclass(frozen=True, slots=True)
-class Assurance:
-    """What a provider's word is worth, on the certificate and in the README.
-
-    Attributes:
-        name: the class.
-        sentence_en: what an attacker with the provider's own backups could still do.
-        sentence_nl: the same in Dutch.
-    """
-
-    name: AssuranceClass
-    sentence_en: str
-    sentence_nl: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from policy.assurance import Assurance, AssuranceClass, Presence, ProviderKind
 from vault.errors import (
     ConfigurationError,
     Damaged,
@@ -45,13 +46,9 @@ from vault.rootkeys.options import address, file_path, name_like, number, read_s
 from vault.rootkeys.provider import (
     EPOCH_KEY_BYTES,
     FIRST_GENERATION,
-    Assurance,
-    AssuranceClass,
     KeyContext,
     KeyReport,
     Options,
-    Presence,
-    ProviderKind,
     Surroundings,
     TreeNumber,
 )
@@ -121,10 +118,11 @@ class TransitRootKeys:
     kind = ProviderKind.TRANSIT
     assurance = Assurance(
         AssuranceClass.SERVICE,
-        "The key service says that the key version is gone; whoever kept an older snapshot of its"
-        " storage, and its unseal keys, can restore it and open everything of that generation.",
-        "De sleuteldienst zegt dat de sleutelversie weg is; wie een oudere momentopname van zijn"
-        " opslag en de unseal-sleutels heeft, kan haar herstellen en opent alles van die"
+        en="The key service says that the key version is gone; whoever kept an older snapshot of"
+        " its storage, and its unseal keys, can restore it and open everything of that"
+        " generation.",
+        nl="De sleuteldienst zegt dat de sleutelversie weg is; wie een oudere momentopname van"
+        " zijn opslag en de unseal-sleutels heeft, kan haar herstellen en opent alles van die"
         " generatie.",
     )
 
