@@ -138,37 +138,32 @@ def _erase_person(vault: Vault, subject: str, request: _Request) -> ExitCode:
     call = vault.decide_person if request.dry_run else vault.erase_person
     person = call(subject, request.ground, purpose=request.purpose)
     _show_person(person, request)
-    refused = sum(one.outcome is not Outcome.ALLOWED for one in person.decisions.values())
-    if refused:
-        click.echo(
-            f"kluis: {refused} of {counted(len(person.decisions), 'record')} not erased: tell the"
-            " applicant the sentence of each",
-            err=True,
-        )
-    return ExitCode.REFUSED if refused else ExitCode.DONE
+    if person.is_complete:
+        return ExitCode.DONE
+    outcomes = [one.decision.outcome for one in person.records.values()]
+    refused = sum(outcome is not Outcome.ALLOWED for outcome in outcomes)
+    click.echo(
+        f"kluis: {refused} of {counted(len(outcomes), 'record')} not erased: tell the applicant"
+        " the sentence of each",
+        err=True,
+    )
+    return ExitCode.REFUSED
 
 
 def _show_person(person: PersonErasure, request: _Request) -> None:
-    rows = [
-        (pointer, _person_outcome(decision, dry_run=request.dry_run), decision)
-        for pointer, decision in person.decisions.items()
-    ]
     if request.as_json:
         emit_json(
             {
                 "records": [
                     {
                         "pointer": pointer,
-                        "outcome": outcome,
-                        "code": decision.code,
-                        "article": decision.article,
-                        "date": decision.date.isoformat() if decision.date else None,
-                        "needs": decision.needs,
-                        "sentence_nl": decision.sentence_nl,
-                        "sentence_en": decision.sentence_en,
-                        "rule_version": decision.rule_version,
+                        **_decision_document(answer.decision, request),
+                        "groups": [
+                            {"name": name, **_decision_document(decision, request)}
+                            for name, decision in answer.groups.items()
+                        ],
                     }
-                    for pointer, outcome, decision in rows
+                    for pointer, answer in person.records.items()
                 ],
                 "erased_at": person.erased_at,
                 "files_clean": person.files_clean,
@@ -176,19 +171,41 @@ def _show_person(person: PersonErasure, request: _Request) -> None:
             }
         )
         return
+    rows = []
+    for pointer, answer in person.records.items():
+        rows.append((pointer, answer.decision))
+        rows += [(f"  {name}", decision) for name, decision in answer.groups.items()]
     table(
         "Dry run: nothing was changed" if request.dry_run else "Records of this person",
         ("record", "outcome", "decision", "date"),
         [
-            (pointer, outcome, decision.code, decision.date.isoformat() if decision.date else "")
-            for pointer, outcome, decision in rows
+            (
+                name,
+                _person_outcome(decision, dry_run=request.dry_run),
+                decision.code,
+                decision.date.isoformat() if decision.date else "",
+            )
+            for name, decision in rows
         ],
     )
     # Below the table, in which they would not leave a pointer on one line.
-    for decision in dict.fromkeys(decision for _, _, decision in rows):
+    for decision in dict.fromkeys(decision for _, decision in rows):
         click.echo(f"{decision.code}, {decision.article}")
         click.echo(f"  nl  {decision.sentence_nl}")
         click.echo(f"  en  {decision.sentence_en}")
+
+
+def _decision_document(decision: Decision, request: _Request) -> dict[str, object]:
+    return {
+        "outcome": _person_outcome(decision, dry_run=request.dry_run),
+        "code": decision.code,
+        "article": decision.article,
+        "date": decision.date.isoformat() if decision.date else None,
+        "needs": decision.needs,
+        "sentence_nl": decision.sentence_nl,
+        "sentence_en": decision.sentence_en,
+        "rule_version": decision.rule_version,
+    }
 
 
 def _person_outcome(decision: Decision, *, dry_run: bool) -> str:

@@ -51,7 +51,7 @@ def _decide_stored(
             core.record_keys(connection, record, core.read_key(connection))
         group = find_group(core, connection, record, name)
         part = newest_part(connection, record, group, name)
-    return _decide(core, record, ground, is_erased=part.erased_generation is not None)
+    return decide_optional(core, record, ground, is_erased=part.erased_generation is not None)
 
 
 def erase_group(
@@ -98,7 +98,7 @@ def _erase_living(core: Core, pointer: bytes, name: str, ground: Ground, caller:
         part = newest_part(change.connection, record, group, name)
         if part.erased_generation is not None:
             raise group_erased_error(change.connection, record, group, name)
-        decision = _decide(core, record, ground, is_erased=False)
+        decision = decide_optional(core, record, ground, is_erased=False)
         if decision.outcome is not Outcome.ALLOWED:
             raise Refused(record.name, decision)
         act_id = change.act(caller, Action.ERASE, erased_at)
@@ -109,7 +109,8 @@ def _erase_living(core: Core, pointer: bytes, name: str, ground: Ground, caller:
     return Erasure(record.name, decision, versions, erased_at, generation, files_clean)
 
 
-def _decide(core: Core, record: RecordRow, ground: Ground, *, is_erased: bool) -> Decision:
+def decide_optional(core: Core, record: RecordRow, ground: Ground, *, is_erased: bool) -> Decision:
+    """Return the decision on a field group of a record whose row was checked."""
     is_erased = is_erased or record.erased_act is not None
     on_hold = bool(record.on_hold)
     return decide(ErasureFacts(ground, core.clock.today(), is_erased, on_hold, None, None))
@@ -124,5 +125,5 @@ def _erased_before(core: Core, pointer: bytes, ground: Ground, error: Erased) ->
         else:
             group = find_group(core, connection, record, error.group)
             error = group_erased_error(connection, record, group, error.group)
-    decision = _decide(core, record, ground, is_erased=True)
+    decision = decide_optional(core, record, ground, is_erased=True)
     return Erased(error.pointer, error.leaf, error.erased_at, decision, error.group)

@@ -175,6 +175,17 @@ def newest_part(connection: Connection, record: RecordRow, group: int, name: str
     return part
 
 
+def living_groups(connection: Connection, record: RecordRow) -> list[str]:
+    """Return the names of the field groups of a record that are not erased, by their number."""
+    rows = run(
+        connection,
+        "SELECT DISTINCT field_group, name FROM vault_part"
+        " WHERE record_id = ? AND erased_generation IS NULL ORDER BY field_group",
+        (record.id,),
+    )
+    return [name for _, name in rows]
+
+
 def get_group(core: Core, pointer_text: str, name: str, caller: Caller) -> bytes:
     """Return what a field group of a record holds now, byte for byte.
 

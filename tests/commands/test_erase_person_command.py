@@ -7,6 +7,7 @@ from watched_kluis import SUBJECT
 
 RECORD_KEYS = {
     "pointer",
+    "groups",
     "outcome",
     "code",
     "article",
@@ -108,6 +109,28 @@ def test_the_json_has_every_record_with_its_decision(kluis, records):
     assert ran.json["files_clean"] is True
     nothing = kluis("erase", "--subject", SUBJECT, "--ground", "consent-withdrawn", "--json")
     assert nothing.json["erased_at"] is None
+
+
+def test_an_optional_group_of_a_record_that_stays_is_a_line_of_its_own(kluis, tmp_path):
+    (tmp_path / "contact").write_bytes(b"06 12345678")
+    pointer = kluis.put(
+        "kindpakket",
+        *("--brondatum", f"{LAST_YEAR}-06-30", "--group", f"contact={tmp_path / 'contact'}"),
+    )
+    asked = ("erase", "--subject", SUBJECT, "--ground", "consent-withdrawn")
+    shown = kluis(*asked, "--dry-run")
+    assert [
+        line.split("\u2502")[1:3] for line in shown.out.decode().splitlines() if "\u2502" in line
+    ] == [
+        [f" {pointer} ", " refused "],
+        ["   contact                  ", " allowed "],
+    ]
+    (record,) = kluis(*asked, "--json").json["records"]
+    assert (record["outcome"], record["code"]) == ("refused", "D8")
+    assert [(one["name"], one["outcome"], one["code"]) for one in record["groups"]] == [
+        ("contact", "erased", "D10")
+    ]
+    assert kluis("get", pointer, "--group", "contact").code == 4
 
 
 @pytest.mark.parametrize(

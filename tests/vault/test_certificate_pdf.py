@@ -164,7 +164,10 @@ WORDS = {
         "verklaring van de beheerder",
         "declared by the operator",
     ),
-    ("generations.assurance.class", "token"): ("woord van een sleutelmodule", "word of a hardware"),
+    ("generations.assurance.class", "token"): (
+        "woord van een sleutelmodule",
+        "word of a key module",
+    ),
     ("generations.assurance.class", "service"): ("woord van een eigen dienst", "of one's own"),
     ("generations.assurance.class", "managed"): ("woord van een leverancier", "of a supplier"),
 }

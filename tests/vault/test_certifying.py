@@ -764,7 +764,7 @@ def test_every_erasure_is_certified_once_whatever_the_batches(
     monkeypatch.setattr(certifying, "_BATCH", batch)
     subject = "999990020"
     vault.put_many([NewRecord(b"x", subject)] * erasures, category="nieuwsbrief")
-    pointers = vault.erase_person(subject, CONSENT).decisions
+    pointers = vault.erase_person(subject, CONSENT).records
     report = vault.shred()
     assert (report.certificates, report.irrecoverable) == (erasures, 0)
     vault.declare_no_copies("J. de Boer")

@@ -23,6 +23,7 @@ from vault import (
     PurposeRefused,
     Vault,
     destroying,
+    erasing_person,
 )
 
 SUBJECT, NEIGHBOUR = "999990019", "999990020"
@@ -93,9 +94,10 @@ def test_each_record_gets_the_decision_that_it_would_get_alone(vault, rows, stat
     assert state() == before  # deciding changes nothing
     assert (asked.erased_at, asked.files_clean) == (None, True)
     done = vault.erase_person(SUBJECT, ground)
-    assert done.decisions == asked.decisions == alone
-    assert list(done.decisions) == pointers  # oldest first
-    assert [one.code for one in done.decisions.values()] == CODES[ground]
+    assert done.records == asked.records
+    assert {name: one.decision for name, one in done.records.items()} == alone
+    assert list(done.records) == pointers  # oldest first
+    assert [one.decision.code for one in done.records.values()] == CODES[ground]
     allowed = {one for one in pointers if alone[one].outcome is Outcome.ALLOWED}
     for pointer, name in zip(pointers, RECORDS, strict=True):
         assert is_living(vault, pointer) is (pointer not in allowed)
@@ -110,6 +112,53 @@ def test_each_record_gets_the_decision_that_it_would_get_alone(vault, rows, stat
     assert vault.audit().faults == []
     outcomes = collections.Counter(one.outcome.value for one in alone.values())
     print(f"{ground}: {len(pointers)} records, {len(allowed)} erased, {dict(outcomes)}")
+
+
+def with_contact(vault, *, is_held=False):
+    pointer = vault.put(
+        b"core",
+        category="kindpakket",
+        subject=SUBJECT,
+        brondatum=dt.date(2025, 1, 1),
+        groups={"contact": b"06 12345678"},
+    )
+    if is_held:
+        vault.place_hold(pointer, "a hearing on 1 May")
+    return pointer
+
+
+def test_optional_groups_of_what_must_stay_go_now(vault, rows):
+    """D8: erase excess fields now; ER5."""
+    kept, held, gone = with_contact(vault), with_contact(vault, is_held=True), put(vault, b"gone")
+    asked = vault.decide_person(SUBJECT, CONSENT)
+    done = vault.erase_person(SUBJECT, CONSENT)
+    assert done.records == asked.records
+    codes = {
+        pointer: (one.decision.code, {name: on.code for name, on in one.groups.items()})
+        for pointer, one in done.records.items()
+    }
+    assert codes == {
+        kept: ("D8", {"contact": "D10"}),
+        held: ("D3", {"contact": "D3"}),
+        gone: ("D10", {}),
+    }
+    assert vault.get(kept) == b"core"
+    with pytest.raises(Erased):
+        vault.get(kept, "contact")
+    assert vault.get(held, "contact") == b"06 12345678"
+    assert rows("SELECT field_group FROM vault_erasure ORDER BY 1") == [(0,), (1,)]
+    # What has gone is not asked for again.
+    assert vault.decide_person(SUBJECT, CONSENT).records[kept].groups == {}
+    vault.shred()
+    assert vault.certificate(kept, group="contact").certificate.field_groups == ("contact",)
+    assert vault.audit().faults == []
+
+
+def test_control_a_group_that_is_not_looked_for_stays(vault, monkeypatch):
+    kept = with_contact(vault)
+    monkeypatch.setattr(erasing_person, "living_groups", lambda *_: [])
+    assert vault.erase_person(SUBJECT, CONSENT).records[kept].groups == {}
+    assert vault.get(kept, "contact") == b"06 12345678"
 
 
 def test_control_the_records_meet_every_row_that_a_living_record_can(vault):
@@ -132,7 +181,7 @@ def test_nothing_of_the_person_is_left(vault, rows, vault_folder):
     )]  # fmt: skip
     assert len(bodies) == 4
     done = vault.erase_person(SUBJECT, CONSENT)
-    assert [one.code for one in done.decisions.values()] == ["D10", "D7", "D8", "D10", "D10"]
+    assert [one.decision.code for one in done.records.values()] == ["D10", "D7", "D8", "D10", "D10"]
     vault.anchor()
     vault.close()
     files = all_files(vault_folder)
@@ -212,7 +261,7 @@ def test_nothing_goes_while_all_is_held(vault, state):
         vault.place_hold(pointer, "inspection")
     before = state()
     done = vault.erase_person(SUBJECT, CONSENT)
-    assert [one.code for one in done.decisions.values()] == ["D3"] * 3
+    assert [one.decision.code for one in done.records.values()] == ["D3"] * 3
     assert (done.erased_at, done.is_complete) == (None, False)
     assert state() == before
     assert all(is_living(vault, pointer) for pointer in pointers)
@@ -352,7 +401,7 @@ def test_a_thousand_records_of_one_person_go_in_one_call(vault, rows):
     pointers = put_many(vault, records)
     kept = put(vault, b"kept", category="organisatie")
     done = vault.erase_person(SUBJECT, CONSENT)
-    assert list(done.decisions) == [*pointers, kept]
+    assert list(done.records) == [*pointers, kept]
     assert done.files_clean
     assert not any(is_living(vault, pointer) for pointer in pointers)
     assert vault.get(kept) == b"kept"
@@ -361,7 +410,7 @@ def test_a_thousand_records_of_one_person_go_in_one_call(vault, rows):
     report = vault.shred(declared_by="J. de Boer")
     assert (report.certificates, report.irrecoverable) == (every, every)
     assert vault.audit().faults == []
-    print(f"{every} of {len(done.decisions)} records erased and certified, in one generation")
+    print(f"{every} of {len(done.records)} records erased and certified, in one generation")
 
 
 def test_imported_records_go_like_all_others(vault, rows, tmp_path):

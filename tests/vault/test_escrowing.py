@@ -341,13 +341,13 @@ def test_a_permanent_record_is_erased_by_no_ordinary_way(vault, rows, state):
             vault.erase(pointer, ground)
         assert refused.value.decision.code is DecisionCode.D7
         person = vault.erase_person("999990019", ground)
-        assert [one.code for one in person.decisions.values()] == [DecisionCode.D7]
+        assert [one.decision.code for one in person.records.values()] == [DecisionCode.D7]
     for ground in (Ground.LEGAL_DUTY, Ground.UNLAWFUL):
         with pytest.raises(Refused) as refused:
             vault.erase(pointer, ground)
         assert "break-glass" in refused.value.decision.needs
         person = vault.erase_person("999990019", ground)
-        assert [one.outcome for one in person.decisions.values()] == [Outcome.REFUSED]
+        assert [one.decision.outcome for one in person.records.values()] == [Outcome.REFUSED]
     assert state() == before
     # Below the decision: the tree itself does not let go of such a slot.
     ((slot,),) = rows("SELECT slot FROM vault_version")

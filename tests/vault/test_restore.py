@@ -328,6 +328,21 @@ def entries_about(connection: Connection, pointer: str) -> list[bytes]:
     return [log.entry(leaf) for leaf in log.leaves_of(parse_pointer(pointer))]
 
 
+def test_keys_that_a_restore_took_from_nobody_are_shredded_as_well(site: Site) -> None:
+    """No record says that they were erased, and still they hang on this generation's root key."""
+    with open_vault_of(site) as opened:
+        site.put(opened, b"in the backup", "somebody")
+        site.back_up(opened, "early")
+        site.put(opened, b"after it", "somebody else")
+        site.back_up(opened, "late", since="early")
+    order = site.order("restored", "early", ["early", "late"], ledger=False, signer=True)
+    do_restore(order)
+    with open_restored(order) as restored:
+        assert restored.shred().gone == ((TreeNumber.ORDINARY, 1),)
+        # Once is enough, and the permanent tree, of which nothing went, stays where it is.
+        assert restored.shred().trees == ()
+
+
 def test_erasing_goes_on_in_later_generations(used: Site) -> None:
     with open_vault_of(used) as opened:
         pointer, other = used.known.living()[:2]
