@@ -146,6 +146,9 @@ def restore(
         with context.open() as vault:
             report = vault.drill_restore(materials, purpose=purpose)
         _show_drill(report, as_json=as_json)
+        if not report.passed:
+            reason = report.refusal or "records are missing or back"
+            click.echo(f"kluis: the drill did not pass: {reason}", err=True)
         ctx.exit(ExitCode.DONE if report.passed else ExitCode.FAULT)
     _show_restore(
         folder, _restore(folder, materials, rootkey, signer, context.actor), as_json=as_json
@@ -220,8 +223,10 @@ def _show_drill(report: DrillReport, *, as_json: bool) -> None:
         )
         return
     if report.refusal is not None:
-        click.echo(f"refused    {report.refusal}")
+        click.echo("refused    nothing was restored")
+        return
     click.echo(f"restored   {counted(report.records, 'record')}, {report.readable} readable")
     click.echo(f"erased     {report.replayed} erased again, {report.resurrected} resurrected")
     click.echo(f"unreadable {report.unreadable}; {report.newer} newer than the backup")
-    click.echo("The drill passed." if report.passed else "The drill did not pass.")
+    if report.passed:
+        click.echo("The drill passed.")

@@ -108,6 +108,10 @@ class ProviderFailed(VaultError):
     """A root key provider answers what it should not: wrong bytes, or an error of its own."""
 
 
+class BadBackup(Damaged):
+    """A backup that was brought cannot be read, or is not as this software writes it."""
+
+
 class KeyLost(Damaged):
     """A live record whose slot holds no key: lost, which is not the same as erased."""
 

@@ -181,7 +181,7 @@ def test_each_step_answers_in_json(kluis, desk):
         (NAMED, "--threshold"),
         (("--threshold", "two", *NAMED), "--threshold"),
         (("--threshold", "1", *NAMED), "no one has the key alone"),
-        (("--threshold", "4", *NAMED), "2 to 3"),
+        (("--threshold", "4", *NAMED), "no more than the 3"),
         (("--threshold", "2", "--custodian", "Griffier"), "2 to 16"),
         (("--threshold", "2", *NAMED, "--custodian", "GRIFFIER"), "twice"),
     ],

@@ -280,7 +280,7 @@ def test_the_key_check_knows_the_key_and_nothing_near_it():
         (NAMES[:5], 1, "no one has the key alone"),
         (NAMES[:5], 0, "a threshold of 0"),
         (NAMES[:5], -1, "a threshold of -1"),
-        (NAMES[:5], 6, "it takes 2 to 5 of 5"),
+        (NAMES[:5], 6, "no more than the 5 custodians"),
         (NAMES[:1], 1, "^1 custodians: it takes 2 to 16$"),
         ([], 2, "^0 custodians"),
         ([f"b{i}" for i in range(17)], 3, "^17 custodians"),

@@ -32,7 +32,7 @@ from vault.backup.data import DATA, KEYS, METADATA, TENANT
 from vault.backup.errors import KeysDestroyed, KeysTooOld
 from vault.backup.keys import ROOT_KEY_FILES, merge_chain
 from vault.closing import ShredStep
-from vault.errors import Busy, Damaged, InvalidInput
+from vault.errors import BadBackup, Busy, InvalidInput
 from vault.generations import Generation, GenerationState, load_generations, store_gone
 from vault.rootkeys.provider import KeyReport, TreeNumber
 
@@ -80,7 +80,7 @@ def open_backups(data: Path, chain: Sequence[Path], merged: Path) -> Backups:
 
     Raises:
         InvalidInput: one is no such backup, or they are of different vaults.
-        Damaged: one cannot be read.
+        BadBackup: one cannot be read.
     """
     with open_backup(data, BackupKind.DATA) as (connection, header):
         texts = read_texts(connection)
@@ -99,7 +99,7 @@ def assemble(database: Path, backups: Backups) -> None:
     """Copy the rows of both backups into a new database.
 
     Raises:
-        Damaged: a backup lacks a table, or holds rows that the schema does not take.
+        BadBackup: a backup lacks a table, or holds rows that the schema does not take.
     """
     uri = f"{database.resolve().as_uri()}?mode=rw"
     try:
@@ -115,9 +115,9 @@ def assemble(database: Path, backups: Backups) -> None:
     except sqlite3.OperationalError as error:
         if "full" in str(error) or "disk I/O" in str(error):
             raise Busy(f"{database} cannot be written: {error}; free the disk") from None
-        raise Damaged(f"a backup lacks something: {one_line(error)}") from None
+        raise BadBackup(f"a backup lacks something: {one_line(error)}") from None
     except UNREADABLE as error:
-        raise Damaged(f"a backup holds what no vault holds: {one_line(error)}") from None
+        raise BadBackup(f"a backup holds what no vault holds: {one_line(error)}") from None
 
 
 def _copy(connection: sqlite3.Connection, source: str, table: str) -> None:
@@ -128,7 +128,7 @@ def _copy(connection: sqlite3.Connection, source: str, table: str) -> None:
     # The names come from the file, and go into a statement.
     columns = ", ".join(name for name in found if name in known)
     if not columns or len(found) > len(known):
-        raise Damaged(f"a backup has no table {table} as this version writes it")
+        raise BadBackup(f"a backup has no table {table} as this version writes it")
     # A new database is not empty everywhere.
     connection.execute(f"DELETE FROM main.{table}")  # noqa: S608
     connection.execute(
@@ -151,7 +151,7 @@ def require_types(connection: Connection) -> None:
     """Raise Damaged where a column holds what it was not made for: nothing could be compared."""
     fault = next(check_columns(connection, []), None)
     if fault is not None:
-        raise Damaged(f"a backup was changed: {fault}")
+        raise BadBackup(f"a backup was changed: {fault}")
 
 
 def require_newer_keys(connection: Connection) -> None:

@@ -40,7 +40,7 @@ from vault.clock import Clock
 from vault.config import FILE_NAME, load_config
 from vault.core import DATABASE_FILE, Core
 from vault.database import Database
-from vault.errors import Damaged, InvalidInput, KeyGone
+from vault.errors import BadBackup, InvalidInput, KeyGone
 from vault.keyring import SIGNER_FOLDER, Keyring
 from vault.keytree import KeyTree, root_of
 from vault.rootkeys.provider import TreeNumber
@@ -263,7 +263,7 @@ class Building:
             note = Note.parse(self._text(SIGNED).encode())
             size = Checkpoint.parse(note.text).size
         except Malformed as error:
-            raise Damaged(f"the data backup's signed checkpoint is none: {error}") from None
+            raise BadBackup(f"the data backup's signed checkpoint is none: {error}") from None
         if self._newest is not None and Checkpoint.parse(self._newest.text).size > size:
             return self._newest
         return note
@@ -291,14 +291,14 @@ class Building:
     def _text(self, name: str) -> str:
         text = self.backups.texts.get(name)
         if text is None:
-            raise Damaged(f"the data backup lacks its {name}")
+            raise BadBackup(f"the data backup lacks its {name}")
         return text
 
     def _verifier(self, name: str) -> VerifierKey:
         try:
             return VerifierKey.parse(self._text(name))
         except Malformed as error:
-            raise Damaged(f"the data backup's {name} is none: {error}") from None
+            raise BadBackup(f"the data backup's {name} is none: {error}") from None
 
 
 def _generation(database: Database, tree: TreeNumber) -> int:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from ledger.files import flush_folder
 from vault.database import SCHEMA
-from vault.errors import Busy, ConfigurationError, Damaged, InvalidInput
+from vault.errors import BadBackup, Busy, ConfigurationError, Damaged, InvalidInput
 
 FORMAT = "datakluis-backup/1"
 _HEADER = "kluis_backup"
@@ -174,7 +174,7 @@ def open_backup(path: Path, kind: BackupKind) -> Iterator[tuple[sqlite3.Connecti
                 )
             yield connection, Header(kind, row[3], row[4], row[5])
     except UNREADABLE as error:
-        raise Damaged(f"{path} is not a readable backup: {one_line(error)}") from None
+        raise BadBackup(f"{path} is not a readable backup: {one_line(error)}") from None
 
 
 def one_line(error: Exception) -> str:
@@ -196,7 +196,7 @@ def read_texts(connection: sqlite3.Connection) -> dict[str, str]:
     """Return the texts of an opened data backup, by name."""
     rows = connection.execute(f"SELECT name, text FROM {TEXTS}").fetchall()  # noqa: S608
     if not all(isinstance(value, str) for row in rows for value in row):
-        raise Damaged("a data backup holds a text that is none")
+        raise BadBackup("a data backup holds a text that is none")
     return dict(rows)
 
 

@@ -34,7 +34,7 @@ from vault.backup.container import (
     write_backup,
 )
 from vault.core import Core
-from vault.errors import Damaged, InvalidInput
+from vault.errors import BadBackup, InvalidInput
 from vault.records import Action
 from vault.rootkeys.file import KEYS_FOLDER
 from vault.rootkeys.provider import TreeNumber
@@ -111,7 +111,7 @@ def tree_marks(connection: sqlite3.Connection) -> dict[TreeNumber, TreeMark]:
     except (TypeError, ValueError):
         marks = {}
     if set(marks) != set(TreeNumber):
-        raise Damaged("a key backup lacks a key tree")
+        raise BadBackup("a key backup lacks a key tree")
     return marks
 
 
@@ -124,7 +124,7 @@ def merge_chain(chain: Sequence[Path], out: Path) -> None:
 
     Raises:
         InvalidInput: a link is missing, or the order is another one.
-        Damaged: a link cannot be read.
+        BadBackup: a link cannot be read.
     """
     first, *others = chain
     with open_backup(first, BackupKind.KEYS) as (_, header):
@@ -144,7 +144,7 @@ def merge_chain(chain: Sequence[Path], out: Path) -> None:
                 before = link
             merged.execute("DROP INDEX node_place")
     except UNREADABLE as error:
-        raise Damaged(
+        raise BadBackup(
             f"{before} or what continues it is no readable backup: {one_line(error)}"
         ) from None
 

@@ -53,7 +53,7 @@ from vault.backup.container import fsync_file
 from vault.backup.errors import KeysDestroyed, RestoreRefused
 from vault.clock import Clock
 from vault.database import Database
-from vault.errors import Busy, ConfigurationError, InvalidInput
+from vault.errors import Busy, ConfigurationError, InvalidInput, WrongPassphrase
 from vault.generations import GenerationState, load_generations, load_provider
 from vault.keyfile import encode_passphrase
 from vault.keyring import SIGNER_FOLDER, Keyring
@@ -140,7 +140,13 @@ def _build(building: Building, order: RestoreOrder, passphrase: str) -> RestoreR
     except BaseException:
         database.close()
         raise
-    core = building.open(database, order.actor)
+    try:
+        core = building.open(database, order.actor)
+    except WrongPassphrase:
+        # Of the copies that were made here, which nobody would know.
+        raise WrongPassphrase(
+            f"the root keys in {brought} do not open: wrong passphrase, or changed files"
+        ) from None
     try:
         return building.finish(core, signs=order.signer is not None)
     finally:

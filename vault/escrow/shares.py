@@ -412,8 +412,8 @@ def _require_escrow(custodians: Sequence[str], threshold: int) -> None:
         raise EscrowRefused(f"{len(custodians)} custodians: it takes 2 to 16")
     if threshold not in members.THRESHOLDS or threshold > len(custodians):
         raise EscrowRefused(
-            f"a threshold of {threshold}: it takes 2 to {len(custodians)} of"
-            f" {len(custodians)} custodians, so that no one has the key alone"
+            f"a threshold of {threshold}: it takes at least 2, so that no one has the key alone,"
+            f" and no more than the {len(custodians)} custodians"
         )
     for number, name in enumerate(custodians, 1):
         if not members.is_custodian_name(name):
