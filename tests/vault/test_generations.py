@@ -1,7 +1,6 @@
 """Generations: prepared, open, closed, scheduled, gone; nothing goes back; rows read strictly."""
 
 import dataclasses
-import os
 
 import pytest
 from sdk_calls import CONSENT, put
@@ -13,11 +12,11 @@ from vault.generations import (
     Providers,
     close_generations,
     forget_prepared,
-    insert_generation,
     insert_provider,
     load_generation,
     load_generations,
     load_provider,
+    new_epoch_key,
     not_gone,
     store_generation,
     store_gone,
@@ -225,9 +224,13 @@ def test_a_provider_is_opened_once_and_afresh_when_that_is_asked(vault, connecti
 
 
 def test_an_epoch_key_is_wrapped_and_comes_back(vault, connection):
-    providers, epoch_key = vault._core.providers, os.urandom(32)
-    context = KeyContext(vault._core.tenant, ORDINARY, 2)
-    insert_generation(connection, providers, 1, context, epoch_key)
+    providers, context = vault._core.providers, KeyContext(vault._core.tenant, ORDINARY, 2)
+    provider = providers.get(connection, 1)
+    reference = provider.make_key(context)
+    epoch_key, wrapped = new_epoch_key(provider, reference, context)
+    assert len(epoch_key) == 32
+    assert new_epoch_key(provider, reference, context)[0] != epoch_key
+    store_generation(connection, context, 1, reference, wrapped)
     made = load_generation(connection, ORDINARY, 2)
     assert (made.state, made.reference) == (GenerationState.PREPARED, "root-2.key")
     assert epoch_key not in made.wrapped

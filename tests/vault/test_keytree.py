@@ -20,7 +20,13 @@ from sqlalchemy import create_engine
 from policy.assurance import ProviderKind
 from vault import Damaged, KeyGone, KeyLost, TreeMoved, Vault, keynode, keytree, shredding
 from vault.closing import NewPlace
-from vault.generations import Providers, close_generations, insert_generation, insert_provider
+from vault.generations import (
+    Providers,
+    close_generations,
+    insert_provider,
+    new_epoch_key,
+    store_generation,
+)
 from vault.keytree import (
     MAX_SLOTS,
     ROOT_LEVEL,
@@ -39,16 +45,11 @@ TENANT = bytes(range(1, 17))
 FILE_PLACE = NewPlace(ProviderKind.FILE, {})
 
 
-class MemoryRootKeys(Providers):
-    """Root keys that were never on a disk; counts how often one is asked."""
+class MemoryRootKeys:
+    """A provider whose root keys were never on a disk."""
 
     def __init__(self):
-        super().__init__(Surroundings(Path(), ""))
         self._keys = {}
-        self.unwrapped = 0
-
-    def get(self, connection, provider_id):
-        return self
 
     def make_key(self, context):
         reference = context.encode().hex()
@@ -58,16 +59,32 @@ class MemoryRootKeys(Providers):
     def wrap(self, reference, context, epoch_key):
         return self._keys[reference].encrypt(bytes(12), epoch_key, context.encode())
 
+    def unwrap(self, reference, context, wrapped):
+        if reference not in self._keys:
+            raise KeyGone(f"generation {context.generation} is gone")
+        return self._keys[reference].decrypt(bytes(12), wrapped, context.encode())
+
+    def destroy(self, reference):
+        del self._keys[reference]
+
+
+class MemoryProviders(Providers):
+    """That one provider alone; counts how often it is asked for an epoch key."""
+
+    def __init__(self):
+        super().__init__(Surroundings(Path(), ""))
+        self._provider = MemoryRootKeys()
+        self.unwrapped = 0
+
+    def get(self, connection, provider_id):
+        return self._provider
+
     def unwrap(self, connection, tenant, generation):
         self.unwrapped += 1
-        if generation.reference not in self._keys:
-            raise KeyGone(f"generation {generation.number} is gone")
-        context = KeyContext(tenant, generation.tree, generation.number)
-        cipher = self._keys[generation.reference]
-        return cipher.decrypt(bytes(12), generation.wrapped, context.encode())
+        return super().unwrap(connection, tenant, generation)
 
     def destroy(self, tenant, tree, number):
-        del self._keys[KeyContext(tenant, tree, number).encode().hex()]
+        self._provider.destroy(KeyContext(tenant, tree, number).encode().hex())
 
 
 class Stored:
@@ -76,7 +93,7 @@ class Stored:
     def __init__(self, number=ORDINARY, tenant=TENANT):
         self.engine = create_engine("sqlite://")
         self.number = number
-        self.providers = MemoryRootKeys()
+        self.providers = MemoryProviders()
         self.connection = self.engine.connect()
         metadata.create_all(self.connection)
         plant_trees(self.connection, self.providers, tenant)
@@ -117,10 +134,12 @@ class Stored:
 
     def prepare(self, number):
         """Prepare a generation and return its epoch key."""
-        epoch_key = os.urandom(32)
         provider_id = insert_provider(self.connection, ProviderKind.FILE, {})
         context = KeyContext(self.state().tenant, self.number, number)
-        insert_generation(self.connection, self.providers, provider_id, context, epoch_key)
+        provider = self.providers.get(self.connection, provider_id)
+        reference = provider.make_key(context)
+        epoch_key, wrapped = new_epoch_key(provider, reference, context)
+        store_generation(self.connection, context, provider_id, reference, wrapped)
         self.connection.commit()
         return epoch_key
 
