@@ -19,7 +19,7 @@ from nacl.signing import SigningKey
 from anchor.errors import BadFile, TargetDamaged
 from anchor.receipt import LINES, LOCAL_NAME, NO_PREDECESSOR, LocalReceipt, key_name
 from ledger.errors import BadSignature
-from ledger.files import flush_folder
+from ledger.files import flush
 from ledger.note import VerifierKey, verify
 
 _APPEND_MODE = 0o600
@@ -61,7 +61,7 @@ class LocalTarget:
                 if receipt.digest == digest:
                     return receipt.format()
             if not receipts:
-                flush_folder(self._path.parent)
+                flush(self._path.parent)
             return self._append(file, receipts, complete, digest)
 
     def _append(

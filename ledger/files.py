@@ -1,4 +1,4 @@
-"""Making names durable: a file that is flushed can still lose its name with the power."""
+"""Making files and names durable: a file that is flushed can still lose its name with the power."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 
-def flush_folder(folder: Path) -> None:
-    """Flush a folder, so that the names in it survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Flush a file, or the names in a folder, so that they survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

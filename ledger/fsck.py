@@ -48,27 +48,8 @@ class Fsck:
         self._memory = memory
         self._connection = log.connection
         self._tree = _Recomputed()
-        self._counts = dict.fromkeys(EntryKind, 0)
-
-    @property
-    def version_entries(self) -> int:
-        """How many of the entries read so far are versions."""
-        return self._counts[EntryKind.VERSION]
-
-    @property
-    def erasure_entries(self) -> int:
-        """How many of the entries read so far are erasures."""
-        return self._counts[EntryKind.ERASURE]
-
-    @property
-    def certificate_entries(self) -> int:
-        """How many of the entries read so far are certificates of erasure."""
-        return self._counts[EntryKind.CERTIFICATE]
-
-    @property
-    def shred_entries(self) -> int:
-        """How many of the entries read so far are destroyed generations of key trees."""
-        return self._counts[EntryKind.SHRED]
+        # How many entries of each kind were read so far.
+        self.counts = dict.fromkeys(EntryKind, 0)
 
     def run(self) -> Iterator[Fault]:
         """Yield what is wrong."""
@@ -120,7 +101,7 @@ class Fsck:
         except Malformed as error:
             yield Fault(where, str(error))
             return
-        self._counts[entry.kind] += 1
+        self.counts[entry.kind] += 1
         leaves = self._log.leaves_of(entry.pointer)
         if leaf not in leaves:
             yield Fault(where, "is not found under its pointer")
@@ -247,7 +228,7 @@ class _Recomputed:
         self.size = 0
         self._levels: list[list[bytes]] = [[]]
         self._full: dict[tuple[int, int], bytes] = {}
-        self._counts: list[int] = [0]
+        self.counts: list[int] = [0]
 
     def append(self, leaf: bytes) -> None:
         self.size += 1
@@ -266,17 +247,17 @@ class _Recomputed:
         yield from self._full.items()
         for level, tile in enumerate(self._levels):
             if tile:
-                yield (level, self._counts[level]), _digest(b"".join(tile))
+                yield (level, self.counts[level]), _digest(b"".join(tile))
 
     def _push(self, level: int, value: bytes) -> None:
         if level == len(self._levels):
             self._levels.append([])
-            self._counts.append(0)
+            self.counts.append(0)
         tile = self._levels[level]
         tile.append(value)
         if len(tile) == TILE_WIDTH:
-            self._full[level, self._counts[level]] = _digest(b"".join(tile))
-            self._counts[level] += 1
+            self._full[level, self.counts[level]] = _digest(b"".join(tile))
+            self.counts[level] += 1
             self._levels[level] = []
             self._push(level + 1, _mth(tile))
 

@@ -50,7 +50,7 @@ from ledger.errors import (
     SourceMissing,
     UnknownLeaf,
 )
-from ledger.files import flush_folder
+from ledger.files import flush
 from ledger.log import Log
 from ledger.merkle import HASH_SIZE, leaf_hash
 from ledger.note import Note
@@ -140,7 +140,7 @@ class _Export:
             self._bundle(number, width)
         # 4
         for touched in sorted(self._touched, reverse=True):
-            flush_folder(touched)
+            flush(touched)
         # 5
         self._replace_checkpoint(note)
         # 6
@@ -206,7 +206,7 @@ class _Export:
             self._kept += 1
             return
         _write_durably(target, data)
-        flush_folder(self._folder)
+        flush(self._folder)
         self._written += 1
 
 

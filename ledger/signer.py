@@ -37,7 +37,7 @@ from ledger.errors import (
     RolledBack,
     SignerStateLost,
 )
-from ledger.files import flush_folder
+from ledger.files import flush
 from ledger.log import Head, Log
 from ledger.merkle import verify_consistency
 from ledger.note import Note, VerifierKey, sign, verify
@@ -112,7 +112,7 @@ class SignerMemory:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        flush_folder(self._folder)
+        flush(self._folder)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -195,7 +195,7 @@ class Core:
                 edit.write()
         for edit in change.edits:
             edit.tree.adopt(edit)
-        if change.edit.written and not change.edit.moves:
+        if change.edit.written:
             self._buckets.adopt(change.edit.state.label, change.subjects)
 
     def subject_index(

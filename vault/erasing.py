@@ -23,7 +23,7 @@ from vault.cipher import NONCE_BYTES, Sealed
 from vault.core import Caller, Core
 from vault.destroying import Target, confirm, destroy
 from vault.errors import Erased, InvalidInput, Refused
-from vault.reading import erased_error
+from vault.reading import erased_error, living_record
 from vault.records import Action, RecordRow, load_record
 
 MAX_REASON_BYTES = 4_096
@@ -88,11 +88,7 @@ def erase(core: Core, pointer_text: str, ground: Ground, caller: Caller) -> Eras
 def _erase_living(core: Core, pointer: bytes, ground: Ground, caller: Caller) -> Erasure:
     erased_at = core.clock.now()
     with core.change() as change:
-        record = load_record(change.connection, pointer)
-        if record.erased_act is not None:
-            raise erased_error(change.connection, record)
-        core.require_allowed(record.category, caller.purpose)
-        core.record_keys(change.connection, record, change.key)
+        record, _ = living_record(core, change.connection, change.key, pointer, caller)
         decision = decide_record(core, record, ground)
         if decision.outcome is not Outcome.ALLOWED:
             raise Refused(record.name, decision)
@@ -119,11 +115,7 @@ def place_hold(core: Core, pointer_text: str, reason: str, caller: Caller) -> No
         raise InvalidInput(f"the reason of a hold is 1 to {MAX_REASON_BYTES} bytes")
     pointer = parse_pointer(pointer_text)
     with core.change() as change:
-        record = load_record(change.connection, pointer)
-        if record.erased_act is not None:
-            raise erased_error(change.connection, record)
-        core.require_allowed(record.category, caller.purpose)
-        keys = core.record_keys(change.connection, record, change.key)
+        record, keys = living_record(core, change.connection, change.key, pointer, caller)
         sealed = core.cipher.seal(
             keys, pointer, record.current, encoded, os.urandom(NONCE_BYTES), Sealed.NOTE
         )

@@ -22,7 +22,7 @@ from vault.erasing import Erasure
 from vault.errors import Erased, Refused
 from vault.groups import find_group, group_erased_error, newest_part
 from vault.keytree import tree_of
-from vault.reading import erased_error, erasure_leaf
+from vault.reading import erased_error, erasure_leaf, living_record
 from vault.records import Action, RecordRow, load_record
 
 
@@ -89,11 +89,7 @@ def erasure_index(core: Core, pointer_text: str, name: str) -> int | None:
 def _erase_living(core: Core, pointer: bytes, name: str, ground: Ground, caller: Caller) -> Erasure:
     erased_at = core.clock.now()
     with core.change() as change:
-        record = load_record(change.connection, pointer)
-        if record.erased_act is not None:
-            raise erased_error(change.connection, record)
-        core.require_allowed(record.category, caller.purpose)
-        core.record_keys(change.connection, record, change.key)
+        record, _ = living_record(core, change.connection, change.key, pointer, caller)
         group = find_group(core, change.connection, record, name)
         part = newest_part(change.connection, record, group, name)
         if part.erased_generation is not None:

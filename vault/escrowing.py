@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ledger.driver import run
 from ledger.entry import CORE_GROUP
-from ledger.files import flush_folder
+from ledger.files import flush
 from ledger.pointer import parse_pointer
 from policy import DecisionCode, Ground, InvalidPolicy
 from policy.spelling import read
@@ -48,8 +48,8 @@ from vault.escrow.stored import (
     load_escrow,
 )
 from vault.keytree import KeyTree, root_of, tree_of
-from vault.reading import erased_error
-from vault.records import Action, current_slot, load_record
+from vault.reading import living_record
+from vault.records import Action, current_slot
 from vault.rootkeys.provider import TreeNumber
 from vault.shredding import ShredReport, move
 
@@ -130,7 +130,7 @@ def _write(shares: Sequence[Share], paths: Sequence[Path]) -> None:
         for path, share in zip(paths, shares, strict=True):
             begun.append(path)
             share.write(path)
-        flush_folder(paths[0].parent)
+        flush(paths[0].parent)
     except ConfigurationError:
         # The last one is another's, made since it was looked for.
         _remove(begun[:-1])
@@ -251,11 +251,7 @@ def break_glass(
     pointer = parse_pointer(pointer_text)
     erased_at = core.clock.now()
     with core.change() as change:
-        record = load_record(change.connection, pointer)
-        if record.erased_act is not None:
-            raise erased_error(change.connection, record)
-        core.require_allowed(record.category, caller.purpose)
-        core.record_keys(change.connection, record, change.key)
+        record, _ = living_record(core, change.connection, change.key, pointer, caller)
         decision = decide_record(core, record, ground)
         permanent = tree_of(current_slot(change.connection, record)) is TreeNumber.PERMANENT
         if decision.code not in BREAKING or not permanent:

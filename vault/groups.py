@@ -31,8 +31,8 @@ from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, derive_record_keys
 from vault.core import Caller, Change, Core
 from vault.errors import Damaged, Erased, InvalidInput, NotFound
 from vault.keytree import tree_of
-from vault.reading import erased_error, erasure_leaf
-from vault.records import Action, RecordRow, load_record
+from vault.reading import erasure_leaf, living_record
+from vault.records import Action, RecordRow
 
 _RANDOM_BYTES = SLOT_KEY_BYTES + NONCE_BYTES
 
@@ -202,12 +202,8 @@ def get_group(core: Core, pointer_text: str, name: str, caller: Caller) -> bytes
 
 def _get_group(core: Core, pointer: bytes, name: str, caller: Caller) -> bytes:
     with core.database.read() as connection:
-        record = load_record(connection, pointer)
-        if record.erased_act is not None:
-            raise erased_error(connection, record)
-        core.require_allowed(record.category, caller.purpose)
         read_key = core.read_key(connection)
-        core.record_keys(connection, record, read_key)
+        record, _ = living_record(core, connection, read_key, pointer, caller)
         group = find_group(core, connection, record, name)
         part = newest_part(connection, record, group, name)
         if part.erased_generation is not None:

@@ -301,8 +301,7 @@ class KeyTree:
     def adopt(self, edit: TreeEdit) -> None:
         """Take over what an edit wrote, once its transaction is committed."""
         with self._lock:
-            # A change of generation is not adopted: everything is read back from what was stored.
-            if edit.written and not edit.moves and self._label == edit.state.label:
+            if edit.written and self._label == edit.state.label:
                 if len(self._cache) + len(edit.nodes) > _CACHED_NODES:
                     self._cache.clear()
                 self._cache.update({name: bytes(node) for name, node in edit.nodes.items()})
@@ -379,11 +378,6 @@ class TreeEdit:
         # No ordinary erasure reaches a slot of the permanent tree.
         self._slot_state = SlotState.PERMANENT if permanent else SlotState.LIVE
 
-    @property
-    def moves(self) -> bool:
-        """Whether this change moves the tree to another generation."""
-        return self._next is not None
-
     def key(self, slot: int) -> bytes:
         """Return the key in a slot as this change leaves it."""
         changed = self.nodes.get((0, slot >> 8))
@@ -442,6 +436,8 @@ class TreeEdit:
 
     def reseal(self, generation: int, epoch_key: bytes) -> None:
         """Move the tree to another generation: its root node is sealed under that epoch key.
+
+        Nobody adopts such a change: everything is read back from what was stored.
 
         Args:
             generation: higher than the tree's.

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from ledger.files import flush_folder
+from ledger.files import flush
 from vault.errors import ConfigurationError
 from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
 
@@ -103,7 +103,7 @@ def create(folder: Path, passphrase: str, origin: str, now: dt.datetime) -> None
         file.write(pem)
         file.flush()
         os.fsync(file.fileno())
-    flush_folder(folder / CERTIFICATE.parent)
+    flush(folder / CERTIFICATE.parent)
 
 
 def _common_name(origin: str) -> str:

@@ -30,7 +30,7 @@ from vault.core import Caller, Core
 from vault.errors import Damaged, NotFound
 from vault.groups import find_group, group_erased_error, newest_part
 from vault.organisation import read_certificate
-from vault.reading import erased_error, version_leaves
+from vault.reading import living_record, version_leaves
 from vault.records import Action, RecordRow, load_record
 
 
@@ -181,12 +181,9 @@ def _proven(
 def _disclose(core: Core, proven: _Proven, caller: Caller) -> Opening:
     number, group = proven.number, proven.group
     with core.change() as change:
-        record = load_record(change.connection, bytes(proven.record.pointer))
-        if record.erased_act is not None:
-            raise erased_error(change.connection, record)
-        core.require_allowed(record.category, caller.purpose)
         # Checks the row, so that a changed category cannot open what its purpose may not see.
-        core.record_keys(change.connection, record, change.key)
+        pointer = bytes(proven.record.pointer)
+        record, _ = living_record(core, change.connection, change.key, pointer, caller)
         slot, body = _sealed(change.connection, record, proven)
         keys = derive_record_keys(change.key(slot))
         payload = core.cipher.open(keys, bytes(record.pointer), number, body, group=group)

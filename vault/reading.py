@@ -11,12 +11,12 @@ from ledger.driver import run
 from ledger.entry import CORE_GROUP, EntryKind, parse_entry
 from ledger.log import Log
 from ledger.pointer import format_pointer, parse_pointer
-from vault.cipher import derive_record_keys
+from vault.cipher import RecordKeys, derive_record_keys
 from vault.core import Caller, Core
 from vault.errors import Damaged, Erased, NotFound
 from vault.keytree import tree_of
 from vault.records import RecordRow, check_row, load_record, load_versions
-from vault.subjects import encode_subject
+from vault.subjects import ReadKey, encode_subject
 
 # Everything that one read needs, in one statement and so in one snapshot.
 _SELECT_CURRENT = (
@@ -154,6 +154,29 @@ def _find(core: Core, encoded: bytes, allowed: frozenset[str]) -> list[str]:
             (index.find(encoded),),
         )
         return [format_pointer(bytes(pointer)) for pointer, name in rows if name in allowed]
+
+
+def living_record(
+    core: Core, connection: Connection, read_key: ReadKey, pointer: bytes, caller: Caller
+) -> tuple[RecordRow, RecordKeys]:
+    """Return a record that is not erased and its newest keys, checked before anything rests on it.
+
+    Args:
+        core: of the open vault.
+        connection: with a snapshot, or with the writer lock.
+        read_key: as that sees the key trees.
+        pointer: 16 bytes.
+        caller: whose purpose the record's category must allow (PU1).
+
+    Raises:
+        NotFound, Erased, PurposeRefused: see there.
+        Damaged: the row was changed, or its key is gone.
+    """
+    record = load_record(connection, pointer)
+    if record.erased_act is not None:
+        raise erased_error(connection, record)
+    core.require_allowed(record.category, caller.purpose)
+    return record, core.record_keys(connection, record, read_key)
 
 
 def version_leaves(log: Log, pointer: bytes, group: int = CORE_GROUP) -> dict[int, int]:

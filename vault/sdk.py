@@ -23,7 +23,7 @@ from anchor.evidence import Evidence
 from anchor.job import Anchored, TargetStatus
 from anchor.trust import TrustFile
 from ledger import log as ledger_log
-from ledger.files import flush_folder
+from ledger.files import flush
 from ledger.log import Log
 from ledger.note import Note, is_key_name
 from ledger.pointer import format_pointer
@@ -112,7 +112,7 @@ class Vault(Erasing, Destruction, Safekeeping):
             file.flush()
             os.fsync(file.fileno())
         for made in (folder / SIGNER_FOLDER, folder, folder.parent):
-            flush_folder(made)
+            flush(made)
         config = load_config(folder)
         return cls(Core(folder, config, database, keyring, config.actor, SystemClock()))
 

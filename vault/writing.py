@@ -26,13 +26,12 @@ from vault.preparing import (
     check_payload,
     checked_parts,
 )
-from vault.reading import erased_error
+from vault.reading import living_record
 from vault.records import (
     Action,
     current_slot,
     insert_records,
     insert_versions,
-    load_record,
     next_record_id,
     row_statement,
 )
@@ -91,11 +90,7 @@ def rectify(
     slot_key, nonce = randomness[:SLOT_KEY_BYTES], randomness[SLOT_KEY_BYTES:]
     keys = derive_record_keys(slot_key)
     with core.change() as change:
-        record = load_record(change.connection, pointer)
-        if record.erased_act is not None:
-            raise erased_error(change.connection, record)
-        core.require_allowed(record.category, caller.purpose)
-        core.record_keys(change.connection, record, change.key)
+        record, _ = living_record(core, change.connection, change.key, pointer, caller)
         number = record.current + 1
         if number > MAX_VERSION:
             raise InvalidInput(f"record {record.name} has as many versions as can be numbered")

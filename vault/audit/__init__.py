@@ -110,7 +110,7 @@ def _parts(
     yield "subjects", lambda: audit_subjects(core, connection, tree)
     yield "anchors", lambda: _anchors(core, connection, trusted)
     report.counts |= {
-        "entries": fsck.version_entries + fsck.erasure_entries,
+        "entries": sum(fsck.counts.values()),
         "key nodes": tree.nodes_checked,
         "slots": tree.slots_checked,
         "versions": records.versions_checked,

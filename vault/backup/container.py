@@ -18,7 +18,6 @@ Tested in tests/vault/test_backup.py.
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ledger.files import flush_folder
+from ledger.files import flush
 from vault.database import SCHEMA
 from vault.errors import BadBackup, Busy, ConfigurationError, Damaged, InvalidInput
 
@@ -105,7 +104,7 @@ def write_backup(
         partial.touch(mode=0o600)
         _copy(database, partial, header, tables, texts)
         partial.rename(out)
-        flush_folder(out.parent)
+        flush(out.parent)
     except OSError as error:
         raise ConfigurationError(f"{out} cannot be written: {error.strerror}") from None
     except sqlite3.OperationalError as error:
@@ -211,12 +210,3 @@ def digest_of(path: Path) -> bytes:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
-
-
-def fsync_file(path: Path) -> None:
-    """Make a file durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

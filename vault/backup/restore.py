@@ -37,7 +37,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ledger.driver import run
-from ledger.files import flush_folder
+from ledger.files import flush
 from ledger.note import VerifierKey
 from ledger.signer import LOCK
 from policy.assurance import ProviderKind
@@ -49,7 +49,6 @@ from vault.backup.building import (
     RestoreStep,
     write_durably,
 )
-from vault.backup.container import fsync_file
 from vault.backup.errors import KeysDestroyed, RestoreRefused
 from vault.clock import Clock
 from vault.database import Database
@@ -114,16 +113,13 @@ def restore(
         building = Building(folder, order.materials, Keyring(folder, passphrase), clock, on_step)
         report = _build(building, order, passphrase)
         for path in (*folder.rglob("*"), folder):
-            if path.is_file():
-                fsync_file(path)
-            else:
-                flush_folder(path)
+            flush(path)
         on_step(RestoreStep.FLUSHED)
         try:
             folder.rename(order.folder)
         except OSError as error:
             raise ConfigurationError(f"{order.folder} was filled meanwhile: {error}") from None
-        flush_folder(order.folder.absolute().parent)
+        flush(order.folder.absolute().parent)
         on_step(RestoreStep.RENAMED)
     if report.findings is None:
         return report

@@ -20,7 +20,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-from ledger.files import flush_folder
+from ledger.files import flush
 from policy.assurance import Assurance, AssuranceClass, Presence, ProviderKind
 from vault.errors import Damaged, KeyGone, ProviderFailed
 from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
@@ -71,7 +71,7 @@ class FileRootKeys:
                 partial.unlink(missing_ok=True)
                 write_key_file(partial, _LABEL, os.urandom(SECRET_BYTES), self._passphrase)
                 partial.rename(path)
-                flush_folder(self._folder)
+                flush(self._folder)
         return reference
 
     def wrap(self, reference: str, context: KeyContext, epoch_key: bytes) -> bytes:
@@ -101,7 +101,7 @@ class FileRootKeys:
                     file.flush()
                     os.fsync(file.fileno())
                 path.unlink()
-                flush_folder(self._folder)
+                flush(self._folder)
         return self.report(reference)
 
     def report(self, reference: str) -> KeyReport:
