@@ -228,7 +228,7 @@ class _Recomputed:
         self.size = 0
         self._levels: list[list[bytes]] = [[]]
         self._full: dict[tuple[int, int], bytes] = {}
-        self.counts: list[int] = [0]
+        self._counts: list[int] = [0]
 
     def append(self, leaf: bytes) -> None:
         self.size += 1
@@ -247,17 +247,17 @@ class _Recomputed:
         yield from self._full.items()
         for level, tile in enumerate(self._levels):
             if tile:
-                yield (level, self.counts[level]), _digest(b"".join(tile))
+                yield (level, self._counts[level]), _digest(b"".join(tile))
 
     def _push(self, level: int, value: bytes) -> None:
         if level == len(self._levels):
             self._levels.append([])
-            self.counts.append(0)
+            self._counts.append(0)
         tile = self._levels[level]
         tile.append(value)
         if len(tile) == TILE_WIDTH:
-            self._full[level, self.counts[level]] = _digest(b"".join(tile))
-            self.counts[level] += 1
+            self._full[level, self._counts[level]] = _digest(b"".join(tile))
+            self._counts[level] += 1
             self._levels[level] = []
             self._push(level + 1, _mth(tile))
 
