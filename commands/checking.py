@@ -8,8 +8,9 @@
     6 ledger-proof   evidence of a later entry, for this record, that holds the file's SHA-256;
                      verified with all that the trust file requires (anchor/verify.py)
 
-Step 2 is not checked where no PDF was brought, and that is no lack. Step 3 is required always, step
-6 where the trust file requires any step of evidence; not checked, they leave the check incomplete.
+Steps 2 and 6 are not checked where no PDF and no proof was brought: these are files of their own,
+and what is missing then is said to be not proven. Step 3 is required always, and so is a proof that
+was brought; what of it could not be checked leaves the check incomplete.
 The caller still owes where the trust file came from. Tested in
 tests/commands/test_verify_certificate.py.
 """
@@ -40,6 +41,7 @@ NOT_PROVEN = (
     "what the certificate calls not tested, or declared",
     "currency: a later certificate may say more of the same erasure",
 )
+_NO_PROOF = "that the ledger holds this certificate: bring its proof with --proof"
 
 
 class CertificateStep(StrEnum):
@@ -114,7 +116,7 @@ def check_certificate(
         _erasure_entry(signed.certificate),
         _ledger_proof(signed, trust, proof),
     )
-    return _report(signed.certificate, trust, steps)
+    return _report(signed.certificate, steps, has_proof=proof is not None)
 
 
 def _format(signed: SignedCertificate) -> CertificateStepResult:
@@ -233,14 +235,15 @@ def _erased_group(certificate: Certificate) -> int | None:
 
 
 def _report(
-    certificate: Certificate, trust: TrustFile, steps: tuple[CertificateStepResult, ...]
+    certificate: Certificate, steps: tuple[CertificateStepResult, ...], *, has_proof: bool
 ) -> CertificateReport:
     failed = [one.step for one in steps if one.state is StepState.FAILED]
     if failed:
         sentence = f"Not verified: {', '.join(failed)} failed. Trust nothing in this certificate."
         return CertificateReport(Verdict.FAILED, sentence, steps)
     required = {CertificateStep.SIGNATURE}
-    if trust.require:
+    if has_proof:
+        # It is a file of its own: what the trust file requires of evidence, it requires of this.
         required.add(CertificateStep.LEDGER_PROOF)
     missing = [
         one.step for one in steps if one.step in required and one.state is StepState.NOT_CHECKED
@@ -248,7 +251,8 @@ def _report(
     if missing:
         sentence = f"Incomplete: {', '.join(missing)} is required and was not checked here."
         return CertificateReport(Verdict.INCOMPLETE, sentence, steps)
-    return CertificateReport(Verdict.VERIFIED, _sentence(certificate), steps)
+    not_proven = NOT_PROVEN if has_proof else (_NO_PROOF, *NOT_PROVEN)
+    return CertificateReport(Verdict.VERIFIED, _sentence(certificate), steps, not_proven)
 
 
 def _sentence(certificate: Certificate) -> str:
