@@ -139,7 +139,7 @@ def test_the_drill_needs_no_root_key(vault, make, reopen):
     ("custodians", "threshold", "says"),
     [
         (CUSTODIANS, 1, "no one has the key alone"),
-        (CUSTODIANS, 4, "2 to 3"),
+        (CUSTODIANS, 4, "no more than the 3"),
         (("Griffier",), 2, "2 to 16"),
         ([f"c{number}" for number in range(17)], 2, "2 to 16"),
         (("Griffier", "griffier"), 2, "twice"),
