@@ -1,8 +1,8 @@
 """Signed notes: a text and the signatures under it.
 
-Implements C2SP signed-note with Ed25519 signatures (type 0x01) and verifier keys. Lines by other
-algorithms are carried along untouched. `tests/ledger/test_note.py` holds it against that text's
-examples.
+Implements C2SP signed-note with Ed25519 signatures (type 0x01) and verifier keys. Cosignatures, the
+other types, are in ledger/cosignature.py; lines by keys that nobody asks for are carried along
+untouched. `tests/ledger/test_note.py` holds it against that text's examples.
 
 A note is UTF-8 without control characters below U+0020 other than newline. It is the text, which
 ends in a newline, then an empty line, then one line per signature: em dash (U+2014), space, key
@@ -32,7 +32,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
+from typing import Protocol, Self
 
 import nacl.exceptions
 import nacl.signing
@@ -57,6 +57,30 @@ class SignatureType(IntEnum):
     """Signature type identifier bytes (C2SP signed-note, "Signature types")."""
 
     ED25519 = 0x01
+    COSIGNATURE_ED25519 = 0x04
+    COSIGNATURE_ML_DSA_44 = 0x06
+
+
+class NoteKey(Protocol):
+    """A public key that can have signed a note, of whichever signature type."""
+
+    @property
+    def name(self) -> str:
+        """The key's name, as it stands on its signature lines."""
+        ...
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that stand before its signatures."""
+        ...
+
+    def check(self, text: str, signature: bytes) -> None:
+        """Return if this key made a signature over the text of a note.
+
+        Raises:
+            BadSignature: it did not.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +111,15 @@ class VerifierKey:
     def __str__(self) -> str:
         typed_key = bytes([SignatureType.ED25519]) + self.public_key
         return f"{self.name}+{self.key_id.hex()}+{encode_base64(typed_key)}"
+
+    def check(self, text: str, signature: bytes) -> None:
+        """Return if this key made a signature over the text of a note; see `NoteKey.check`."""
+        try:
+            nacl.signing.VerifyKey(self.public_key).verify(text.encode(), signature)
+        except (nacl.exceptions.BadSignatureError, ValueError) as error:
+            raise BadSignature(
+                f"the signature of {self.name} ({self.key_id.hex()}) does not verify"
+            ) from error
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -226,7 +259,7 @@ def sign(text: str, name: str, key: nacl.signing.SigningKey) -> SignatureLine:
     return SignatureLine(name, signer.key_id, key.sign(text.encode()).signature)
 
 
-def verify(note: Note, key: VerifierKey) -> SignatureLine:
+def verify(note: Note, key: NoteKey) -> SignatureLine:
     """Return the line by which a key signed a note, once it is verified.
 
     Lines of other keys are passed over, also those that share only the name or only the key ID.
@@ -237,12 +270,7 @@ def verify(note: Note, key: VerifierKey) -> SignatureLine:
     key_id = key.key_id
     for line in note.signatures:
         if (line.name, line.key_id) == (key.name, key_id):
-            try:
-                nacl.signing.VerifyKey(key.public_key).verify(note.text.encode(), line.signature)
-            except (nacl.exceptions.BadSignatureError, ValueError) as error:
-                raise BadSignature(
-                    f"the signature of {key.name} ({key_id.hex()}) does not verify"
-                ) from error
+            key.check(note.text, line.signature)
             return line
     raise BadSignature(f"no signature of {key.name} ({key_id.hex()})")
 
