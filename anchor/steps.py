@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,11 +12,13 @@ class Step(StrEnum):
 
     ORIGIN = "origin"
     LOG_SIGNATURE = "log-signature"
+    WITNESSES = "witnesses"
     INCLUSION = "inclusion"
     STATEMENT = "statement"
     LOCAL_ANCHOR = "local-anchor"
     PUBLIC_ANCHOR = "public-anchor"
     OPENING = "opening"
+    AUTHORISATION = "authorisation"
 
 
 class StepState(StrEnum):
@@ -48,3 +51,27 @@ class StepResult:
     step: Step
     state: StepState
     detail: str
+
+
+def passed(step: Step, detail: str) -> StepResult:
+    """Return a step that holds."""
+    return StepResult(step, StepState.PASSED, detail)
+
+
+def failed(step: Step, detail: str) -> StepResult:
+    """Return a step that does not hold."""
+    return StepResult(step, StepState.FAILED, detail)
+
+
+def not_checked(step: Step, detail: str) -> StepResult:
+    """Return a step that nothing was brought for."""
+    return StepResult(step, StepState.NOT_CHECKED, detail)
+
+
+def worst(step: Step, results: Sequence[StepResult]) -> StepResult:
+    """Return what a step comes to that must hold several times: the first that does not pass."""
+    for state in (StepState.FAILED, StepState.NOT_CHECKED):
+        for result in results:
+            if result.state is state:
+                return result
+    return passed(step, "; ".join(result.detail for result in results))

@@ -33,7 +33,7 @@ from anchor.steps import Step, StepResult, StepState, Verdict
 from anchor.trust import TrustFile
 from ledger import merkle
 from ledger.commitment import Committer
-from ledger.entry import CORE_GROUP, PERMANENT_TREE, Entry, EntryKind
+from ledger.entry import CORE_GROUP, ERASURES, PERMANENT_TREE, Entry, EntryKind
 from ledger.errors import BadProof, BadSignature
 from ledger.note import verify as verify_note
 from ledger.pointer import format_pointer
@@ -164,14 +164,14 @@ def _public_anchor(_: Evidence, __: Group, ___: TrustFile) -> StepResult:
 def _opening(evidence: Evidence, trust: TrustFile) -> StepResult:
     opening, entry = evidence.opening, evidence.entry
     if entry.kind is EntryKind.CERTIFICATE:
-        digest = entry.commitment.hex()
+        digest = entry.body.hex()
         return _not_checked(
             Step.OPENING, f"bring the certificate and compare its SHA-256 with {digest}"
         )
     if opening is None:
         return _not_checked(Step.OPENING, "the payload is not disclosed in this evidence")
     opens = Committer(trust.origin).opens(
-        entry.commitment,
+        entry.body,
         opening.commitment_key,
         entry.pointer,
         entry.version,
@@ -215,9 +215,9 @@ def _what(entry: Entry) -> str:
     if entry.group != CORE_GROUP:
         record = f"field group {entry.group} of {record}"
     if entry.kind is EntryKind.CERTIFICATE:
-        digest = entry.commitment.hex()
+        digest = entry.body.hex()
         return f"Certificate {entry.version} of the erasure of {record}, with SHA-256 {digest},"
-    if entry.kind is EntryKind.ERASURE:
+    if entry.kind in ERASURES:
         return f"The erasure of {record}, up to and including version {entry.version},"
     return f"Version {entry.version} of {record}"
 

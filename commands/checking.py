@@ -213,10 +213,10 @@ def _entry_fault(signed: SignedCertificate, proof: Evidence) -> str:
         return (
             f"the proof is of an entry of the kind {entry.kind.name.lower()}, not of a certificate"
         )
-    if entry.commitment != signed.digest():
+    if entry.body != signed.digest():
         return (
             f"expected the entry of SHA-256 {signed.digest().hex()},"
-            f" found that of {entry.commitment.hex()}"
+            f" found that of {entry.body.hex()}"
         )
     if format_pointer(entry.pointer) != certificate.pointer:
         return "the proof is of a certificate of another record"

@@ -1,12 +1,11 @@
-"""`kluis checkpoint`, `anchor run`, `anchor status` and `ledger export`."""
+"""`kluis checkpoint`, `anchor run`, `anchor status` and the group `ledger`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from commands.context import Context, counted, emit_json, json_option, local_time
+from commands.context import Context, emit_json, json_option, local_time
+from commands.publishing import ledger_export
 
 _LOCAL_WARNING = (
     "The local anchor is for development: it proves nothing to anybody outside this machine."
@@ -112,24 +111,4 @@ def ledger() -> None:
     """
 
 
-@ledger.command("export")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@json_option
-@click.pass_obj
-def ledger_export(context: Context, folder: Path, *, as_json: bool) -> None:
-    """Write checkpoint, tiles and entries as files that any web server can serve.
-
-    Only what changed is written, and a file that is full never changes. `kluis restore --ledger`
-    reads them to replay what was erased since a backup.
-
-    Example: kluis ledger export /srv/ledger
-    """
-    with context.open() as vault:
-        report = vault.export_ledger(folder)
-    if as_json:
-        emit_json({"size": report.size, "written": report.written, "kept": report.kept})
-    else:
-        click.echo(
-            f"{report.size} entries in"
-            f" {folder}: {counted(report.written, 'file')} written, {report.kept} kept."
-        )
+ledger.add_command(ledger_export)

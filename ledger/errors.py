@@ -28,6 +28,10 @@ class UnknownLeaf(LedgerError):
     """A leaf or a pointer of which the tree has no entry yet."""
 
 
+class NotValid(LedgerError):
+    """An entry that the rules of governance do not allow, given the state before it."""
+
+
 class RolledBack(LedgerError):
     """The database holds a smaller tree than the signer has signed: an older copy was restored.
 
@@ -104,3 +108,7 @@ class SourceUnreachable(LedgerError):
 
 class SignerStateLost(LedgerError):
     """The signer's last checkpoint is missing or damaged, so signing could fork the history."""
+
+
+class NotServed(LedgerError):
+    """A server cannot start: its address cannot be listened on, or its libraries are missing."""

@@ -11,7 +11,8 @@ the tests' oracle. Memory stays flat: bundles are read one after another.
                    of a group; the destroyed generations of a key tree rise
     4 tiles        each level recomputed; none missing, none left over
     5 head         its size and root are those of the entries
-    6 checkpoints  each is signed by the log, and its root is that of the entries at its size
+    6 checkpoints  each is signed by every key that the log had for its size, and its root is that
+                   of the entries; likewise the closing checkpoint of each retired key
     7 pending      each entry that waits parses
     8 signer       what it remembers signing last is reproduced
 
@@ -23,13 +24,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from ledger.checkpoint import Checkpoint
-from ledger.entry import CORE_GROUP, Entry, EntryKind, parse_entry
+from ledger.entry import CORE_GROUP, ERASURES, Entry, EntryKind, parse_entry
 from ledger.errors import BadSignature, LedgerError, Malformed
 from ledger.fault import Fault
 from ledger.log import Head, Log
 from ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash
-from ledger.note import Note, verify
+from ledger.note import Note
 from ledger.pointer import format_pointer
 from ledger.signer import SignerMemory
 from ledger.tiles import TILE_WIDTH, parse_bundle
@@ -40,7 +40,7 @@ class Fsck:
 
     Args:
         log: on a connection with a read transaction open.
-        memory: of the signer, with the public key that must have signed the checkpoints.
+        memory: of the signer, with the public keys that must have signed the checkpoints.
     """
 
     def __init__(self, log: Log, memory: SignerMemory) -> None:
@@ -116,7 +116,7 @@ class Fsck:
         try:
             if entry.kind is EntryKind.SHRED:
                 return _shred_sequence(name, entry, self._last(entry, before, EntryKind.SHRED))
-            state = self._last(entry, before, EntryKind.VERSION, EntryKind.ERASURE)
+            state = self._last(entry, before, EntryKind.VERSION, *ERASURES)
             if entry.kind is EntryKind.CERTIFICATE:
                 issued = self._last(entry, before, EntryKind.CERTIFICATE)
                 return _certificate_sequence(_group_name(name, entry), entry, state, issued)
@@ -150,12 +150,16 @@ class Fsck:
             yield Fault("ledger head", "is not that of the entries")
 
     def _checkpoints(self, head: Head, roots: dict[int, bytes]) -> Iterator[Fault]:
+        try:
+            keys = self._memory.keys
+        except LedgerError as error:
+            yield Fault("log keys", str(error))
+            return
         for size, text in self._log.checkpoints():
             where = f"checkpoint of {size} leaves"
             try:
                 note = Note.parse(text.encode())
-                verify(note, self._memory.verifier)
-                signed = Checkpoint.parse(note.text)
+                signed = keys.verify(note)
             except (Malformed, BadSignature) as error:
                 yield Fault(where, str(error))
                 continue
@@ -189,9 +193,9 @@ def _record_sequence(name: str, entry: Entry, before: Entry | None) -> str | Non
     The core has every version of its record. Another group has those in which it changed, and its
     erasure may name a later version of the record.
     """
-    if before is not None and before.kind is EntryKind.ERASURE:
+    if before is not None and before.kind in ERASURES:
         return f"follows the erasure of {name}"
-    if before is None and entry.kind is EntryKind.ERASURE:
+    if before is None and entry.kind in ERASURES:
         return f"is the erasure of {name}, of which there is no version"
     least = 1 if before is None else before.version + (entry.kind is EntryKind.VERSION)
     if entry.group == CORE_GROUP and entry.version != least:
@@ -204,7 +208,7 @@ def _record_sequence(name: str, entry: Entry, before: Entry | None) -> str | Non
 def _certificate_sequence(
     name: str, entry: Entry, state: Entry | None, issued: Entry | None
 ) -> str | None:
-    if state is None or state.kind is not EntryKind.ERASURE:
+    if state is None or state.kind not in ERASURES:
         return f"is a certificate of {name}, which was not erased"
     expected = 1 if issued is None else issued.version + 1
     if entry.version != expected:

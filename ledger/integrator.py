@@ -1,10 +1,10 @@
 """The integrator: turns pending entries into leaves.
 
 It takes the oldest pending entries, permutes them at random, keeping the order of the entries of
-one pointer, and appends them to bundles, tiles, positions and head in the caller's transaction. So
-neighbours in the log say nothing about persons (PR5), and a crash leaves either all of a batch or
-none of it. The permutation hides an order only within a batch: a batch of one hides nothing. Tested
-in tests/ledger/test_integrator.py.
+one pointer and that around each governance entry, and appends them to bundles, tiles, positions and
+head in the caller's transaction. So neighbours in the log say nothing about persons (PR5), and a
+crash leaves either all of a batch or none of it. The permutation hides an order only within a
+batch: a batch of one hides nothing. Tested in tests/ledger/test_integrator.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from sqlalchemy import Connection
 
 from ledger import merkle
-from ledger.entry import pointer_of
+from ledger.entry import is_governance, pointer_of
 from ledger.errors import Forked
 from ledger.log import Head, Log
 from ledger.tiles import TILE_WIDTH, encode_bundle, extend, hash_reader
@@ -69,7 +69,21 @@ def append_leaves(connection: Connection, entries: list[bytes]) -> None:
 
 
 def permuted(entries: list[bytes]) -> list[bytes]:
-    """Return the entries in a random order that keeps the order of each pointer's own."""
+    """Return the entries in a random order that keeps the order of each pointer's own.
+
+    Nothing passes a governance entry, so that a stop finds before it what was pending before it,
+    and the index of such an entry is known beforehand.
+    """
+    parts: list[bytes] = []
+    start = 0
+    for place in [n for n, entry in enumerate(entries) if is_governance(entry)]:
+        parts += _shuffled(entries[start:place])
+        parts.append(entries[place])
+        start = place + 1
+    return parts + _shuffled(entries[start:])
+
+
+def _shuffled(entries: list[bytes]) -> list[bytes]:
     keys = array("Q", os.urandom(8 * len(entries)))
     order = sorted(range(len(entries)), key=keys.__getitem__)
     pointers = [pointer_of(entry) for entry in entries]

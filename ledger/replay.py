@@ -5,8 +5,8 @@ signer refuses it (`RolledBack`). The published log (C2SP tlog-tiles) holds the 
 who serves it need not be trusted: its checkpoint is signed by the log, and its entries give the
 signed root or are refused.
 
-    1 `read_entries` reads the checkpoint, verifies the signature of the log's key, reads all entry
-      bundles and recomputes the RFC 6962 root. It remembers the root of each bundle, 32 bytes for
+    1 `read_entries` reads the checkpoint, verifies the signatures of all keys of the log for its
+      size, reads all entry bundles and recomputes the RFC 6962 root. It remembers the root of each bundle, 32 bytes for
       256 entries, and no entry
     2 `PublishedLog.entries` reads the bundles once more and compares each with its root before it
       hands out one of its entries. So nobody acts on an entry that was not verified, and the source
@@ -43,8 +43,9 @@ from ledger.errors import (
 from ledger.fault import Fault
 from ledger.integrator import BATCH_ENTRIES, append_leaves
 from ledger.log import Head, Log
+from ledger.logkeys import LogKeys
 from ledger.merkle import leaf_hash
-from ledger.note import Note, VerifierKey, verify
+from ledger.note import Note
 from ledger.signer import store_checkpoint
 from ledger.source import CHECKPOINT, Source
 from ledger.tiles import (
@@ -175,23 +176,22 @@ class PublishedLog:
         return b"".join(tile_root(self._tile(level - 1, below)) for below in range(first, end))
 
 
-def read_entries(source: Source, verifier: VerifierKey) -> PublishedLog:
-    """Return a published log, once its signature and all of its entries were verified.
+def read_entries(source: Source, keys: LogKeys) -> PublishedLog:
+    """Return a published log, once its signatures and all of its entries were verified.
 
     Args:
         source: of the published files.
-        verifier: the log's key.
+        keys: of the log.
 
     Raises:
         Malformed: the checkpoint is no checkpoint.
-        BadSignature: the key did not sign it.
+        BadSignature: a key of its size did not sign it.
         BadPublication: a bundle is none, or the entries do not give the signed root.
         SourceMissing: there is no published log, or a bundle of it is missing.
         SourceUnreachable: a file could not be read.
     """
     note = Note.parse(source.read(CHECKPOINT))
-    verify(note, verifier)
-    published = PublishedLog(source, note, Checkpoint.parse(note.text))
+    published = PublishedLog(source, note, keys.verify(note))
     published._read_all()
     return published
 

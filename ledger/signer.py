@@ -1,20 +1,27 @@
-"""The signer: one Ed25519 key and the last checkpoint it signed, kept outside the database.
+"""The signer: the log's keys and the last checkpoint it signed, kept outside the database.
 
 A log must never sign two checkpoints of which one does not extend the other (C2SP tlog-checkpoint).
 The database cannot be trusted with that, since an older copy of it may be restored. So the signer
 keeps its last checkpoint in a folder of its own, compares the database against it under a file
-lock, and replaces it before the new signature leaves:
+lock, and replaces it before the new signatures leave:
 
     1. lock the folder; read the last signed checkpoint
     2. the database's tree must reproduce and extend it: not smaller (`RolledBack`), not different
        (`Forked`); a consistency proof ties the new root to the signed one
-    3. sign the head; write it to a temporary file, fsync, rename, fsync the folder
+    3. sign the head with every key of its size: an Ed25519 note signature (0x01), then an ML-DSA-44
+       cosignature (0x06) without a time; write it to a temporary file, fsync, rename, fsync the
+       folder
     4. the caller stores the note in the database
 
 A crash after 3 leaves a signed checkpoint that the database lacks; the next call finds the tree
 unchanged, returns the very note that was kept, and the caller stores that. Signing and recovery are
-one path. The folder holds `last-checkpoint`, a signed note, from the first day: the empty tree's.
-Tested in tests/ledger/test_signer.py.
+one path.
+
+The folder holds `last-checkpoint`, a signed note, from the first day: the empty tree's. It holds
+`log-keys`, the public register of which key signs which sizes (ledger/logkeys.py); without it the
+log has signed everything with one Ed25519 key. The register is read again for every signature,
+under the lock, because another process may have rotated the keys. Tested in
+tests/ledger/test_signer.py.
 """
 
 from __future__ import annotations
@@ -22,13 +29,15 @@ from __future__ import annotations
 import fcntl
 import hmac
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from nacl.signing import SigningKey
 
 from ledger.checkpoint import Checkpoint
+from ledger.cosignature import NO_TIME, MlDsaCosigner
 from ledger.errors import (
     BadProof,
     BadSignature,
@@ -39,10 +48,12 @@ from ledger.errors import (
 )
 from ledger.files import flush
 from ledger.log import Head, Log
+from ledger.logkeys import LogKeys
 from ledger.merkle import verify_consistency
-from ledger.note import Note, VerifierKey, sign, verify
+from ledger.note import Note, NoteKey, SignatureLine, VerifierKey, sign
 
 LAST_CHECKPOINT = "last-checkpoint"
+LOG_KEYS = "log-keys"
 LOCK = "lock"
 
 
@@ -51,24 +62,47 @@ class SignerMemory:
 
     Args:
         folder: outside the database and outside every backup.
-        verifier: the public key under which the memory itself must verify.
+        keys: of the log, where the folder has no register of them.
     """
 
-    def __init__(self, folder: Path, verifier: VerifierKey) -> None:
+    def __init__(self, folder: Path, keys: LogKeys) -> None:
         self._folder = folder
-        self.verifier = verifier
+        self._unregistered = keys
+        self._read: tuple[bytes, LogKeys] | None = None
+
+    @property
+    def keys(self) -> LogKeys:
+        """The register of the log's keys, as it is now.
+
+        Raises:
+            SignerStateLost: it is damaged.
+        """
+        path = self._folder / LOG_KEYS
+        try:
+            data = path.read_bytes()
+            if self._read is None or self._read[0] != data:
+                self._read = data, LogKeys.parse(data)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._unregistered
+        except (OSError, Malformed) as cause:
+            raise SignerStateLost(f"{path} is damaged") from cause
+        return self._read[1]
+
+    def register(self, keys: LogKeys) -> None:
+        """Replace the register of the log's keys, durably."""
+        self._replace(LOG_KEYS, keys.format().encode())
 
     def last(self) -> tuple[Note, Checkpoint]:
         """Return the checkpoint that was signed last.
 
         Raises:
-            SignerStateLost: it is missing, damaged, or signed by another key.
+            SignerStateLost: it is missing or damaged, or a key of its size did not sign it.
         """
         path = self._folder / LAST_CHECKPOINT
         try:
+            # Before the register, which is written before anything is signed under it.
             note = Note.parse(path.read_bytes())
-            verify(note, self.verifier)
-            return note, Checkpoint.parse(note.text)
+            return note, self.keys.verify(note)
         except (OSError, Malformed, BadSignature) as cause:
             raise SignerStateLost(f"{path} is missing or damaged") from cause
 
@@ -105,10 +139,13 @@ class SignerMemory:
 
     def remember(self, note: Note) -> None:
         """Replace the last checkpoint, durably."""
-        path = self._folder / LAST_CHECKPOINT
+        self._replace(LAST_CHECKPOINT, note.format().encode())
+
+    def _replace(self, name: str, data: bytes) -> None:
+        path = self._folder / name
         temporary = path.with_suffix(".new")
         with temporary.open("wb") as file:
-            file.write(note.format().encode())
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -130,23 +167,50 @@ class SignerMemory:
             yield
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class NoteSigner:
+    """Signs notes with an Ed25519 key.
+
+    Attributes:
+        name: of the key.
+        key: the private key.
+    """
+
+    name: str
+    key: SigningKey
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The public key."""
+        return VerifierKey(self.name, bytes(self.key.verify_key))
+
+
+PrivateKey = NoteSigner | MlDsaCosigner
+
+
 class Signer:
     """Signs checkpoints of one log, never two that contradict each other.
 
     Args:
-        origin: the log's origin line, also the key's name.
-        key: the log's Ed25519 key.
-        folder: where the signer remembers what it signed last.
+        memory: what was signed last, and by which keys.
+        open_keys: opens the private keys that are in use, once the first is needed; told again
+            when others have come into use.
     """
 
-    def __init__(self, origin: str, key: SigningKey, folder: Path) -> None:
-        self._origin = origin
-        self._key = key
-        self.verifier = VerifierKey(origin, bytes(key.verify_key))
-        self.memory = SignerMemory(folder, self.verifier)
+    def __init__(
+        self, memory: SignerMemory, open_keys: Callable[[], Sequence[PrivateKey]]
+    ) -> None:
+        self.memory = memory
+        self._open_keys = open_keys
+        self._opened: dict[NoteKey, PrivateKey] = {}
 
     def __repr__(self) -> str:
-        return f"Signer({self.verifier})"
+        return "Signer()"
+
+    @property
+    def keys(self) -> LogKeys:
+        """The public keys that must have signed a checkpoint; see `SignerMemory.keys`."""
+        return self.memory.keys
 
     def begin(self, checkpoint: Checkpoint) -> None:
         """Remember the empty tree of a new log."""
@@ -157,19 +221,35 @@ class Signer:
 
         Raises:
             RolledBack, Forked, SignerStateLost: see `SignerMemory.check`; nothing is signed.
+            SignerStateLost: a private key that is in use is not there; nothing is signed.
         """
         with self.memory.locked():
-            head = log.head()
-            note, signed = self.memory.check(log, head)
-            if head.size > signed.size:
-                signed = head.checkpoint()
-                note = self._sign(signed)
-                self.memory.remember(note)
-            return note, signed
+            return self.sign_head_locked(log)
+
+    def sign_head_locked(self, log: Log) -> tuple[Note, Checkpoint]:
+        """Do what `sign_head` does, for a caller that holds the folder."""
+        head = log.head()
+        note, signed = self.memory.check(log, head)
+        if head.size > signed.size:
+            signed = head.checkpoint()
+            note = self._sign(signed)
+            self.memory.remember(note)
+        return note, signed
 
     def _sign(self, checkpoint: Checkpoint) -> Note:
-        text = checkpoint.text()
-        return Note(text, (sign(text, self._origin, self._key),))
+        keys = self.keys.for_size(checkpoint.size)
+        if not all(key in self._opened for key in keys):
+            self._opened = {one.verifier: one for one in self._open_keys()}
+        lines = tuple(_sign_with(self._opened.get(key), checkpoint) for key in keys)
+        return Note(checkpoint.text(), lines)
+
+
+def _sign_with(key: PrivateKey | None, checkpoint: Checkpoint) -> SignatureLine:
+    if key is None:
+        raise SignerStateLost("a private key of the log that is in use is not in its folder")
+    if isinstance(key, NoteSigner):
+        return sign(checkpoint.text(), key.name, key.key)
+    return key.cosign(checkpoint, NO_TIME)
 
 
 def store_checkpoint(log: Log, note: Note, checkpoint: Checkpoint, signed_at: int) -> None:

@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache
 from sqlalchemy import Connection
 
 from ledger.driver import run, run_many
-from ledger.entry import CORE_GROUP, EntryKind, encode_certificate, parse_entry
+from ledger.entry import CORE_GROUP, ERASURES, EntryKind, encode_certificate, parse_entry
 from ledger.log import Log, append_pending
 from ledger.pointer import format_pointer, parse_pointer
 from ledger.tiles import TILE_WIDTH
@@ -480,7 +480,7 @@ class _Writer:
                 # The ledger may know of more than a restored vault has.
                 known = self.numbers.get(erasure.id, 0)
                 self.numbers[erasure.id] = max(known, entry.version)
-            if entry.kind is EntryKind.ERASURE:
+            if entry.kind in ERASURES:
                 return ErasureEntry(leaf, data)
         name = format_pointer(bytes(erasure.pointer))
         raise Damaged(f"the ledger lacks the erasure entry of record {name}")

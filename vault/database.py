@@ -32,8 +32,8 @@ from vault.errors import (
 )
 
 # The newest schema that this version writes: the last revision under vault/migrations.
-SCHEMA = "0002"
-_KNOWN_SCHEMAS = frozenset({"0001", "0002"})
+SCHEMA = "0003"
+_KNOWN_SCHEMAS = frozenset({"0001", "0002", "0003"})
 _PAGE_BYTES = 16_384
 _BUSY_SECONDS = 30.0
 _BEGIN = "kluis_begin"

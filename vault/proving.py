@@ -134,7 +134,7 @@ def prove_certificate(core: Core, signed: SignedCertificate) -> Evidence:
         core.signer.memory.require_present(log.head())
         for leaf in reversed(log.leaves_of(pointer)):
             entry = parse_entry(log.entry(leaf))
-            if entry.kind is EntryKind.CERTIFICATE and entry.commitment == digest:
+            if entry.kind is EntryKind.CERTIFICATE and entry.body == digest:
                 return Evidence(entry, (_group(core, log, leaf),), None)
     raise NotFound("the ledger does not hold this certificate: was it issued by another vault?")
 

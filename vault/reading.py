@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.driver import run
-from ledger.entry import CORE_GROUP, EntryKind, parse_entry
+from ledger.entry import CORE_GROUP, ERASURES, EntryKind, parse_entry
 from ledger.log import Log
 from ledger.pointer import format_pointer, parse_pointer
 from vault.cipher import RecordKeys, derive_record_keys
@@ -193,7 +193,7 @@ def erasure_leaf(log: Log, pointer: bytes, group: int = CORE_GROUP) -> int | Non
     """Return the leaf of the erasure entry of a field group, or None while that is pending."""
     for leaf in reversed(log.leaves_of(pointer)):
         entry = parse_entry(log.entry(leaf))
-        if entry.kind is EntryKind.ERASURE and entry.group == group:
+        if entry.kind in ERASURES and entry.group == group:
             return leaf
     return None
 

@@ -292,3 +292,23 @@ lost = Table(
     Column("pointer", LargeBinary(16), primary_key=True),
     Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
 )
+
+# What stands on a list that was enacted: items in the order of the list's tree.
+listed = Table(
+    "vault_listed",
+    metadata,
+    Column("sequence", Int64, nullable=False),  # of the governance state that the list made
+    Column("place", Int64, nullable=False),
+    Column("pointer", LargeBinary(16), nullable=False),
+    Column("field_group", Int64, nullable=False),
+    PrimaryKeyConstraint("sequence", "place"),
+    UniqueConstraint("sequence", "pointer", "field_group"),
+)
+
+# Who holds a role key: the record in which that is written, which can be erased (PR4).
+holder = Table(
+    "vault_holder",
+    metadata,
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("pointer", LargeBinary(16), nullable=False),
+)

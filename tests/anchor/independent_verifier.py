@@ -471,7 +471,7 @@ def check_opening(value: object, entry: Entry, trust: Trust) -> None:
     )
     message = b"".join(len(field).to_bytes(2, "big") + field for field in fields)
     found = hmac.new(key, message, hashlib.sha256).digest()
-    demand(hmac.compare_digest(found, entry.commitment), "the opening is another payload's")
+    demand(hmac.compare_digest(found, entry.body), "the opening is another payload's")
 
 
 def check(evidence: bytes, trusted: bytes) -> None:

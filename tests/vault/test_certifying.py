@@ -216,7 +216,7 @@ def test_each_certificate_is_an_entry_of_the_ledger_and_is_proven(vault, at, row
         evidence = vault.prove_certificate(one)
         assert (evidence.entry.kind, evidence.entry.version) == (EntryKind.CERTIFICATE, number)
         assert evidence.entry.pointer == parse_pointer(pointer)
-        assert evidence.entry.commitment == one.digest()
+        assert evidence.entry.body == one.digest()
         report = verify(Evidence.parse(evidence.format()), trust)
         found = {step.step: step.state for step in report.steps}
         assert found[Step.INCLUSION] is found[Step.LOG_SIGNATURE] is StepState.PASSED

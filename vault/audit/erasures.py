@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from ledger.driver import run
-from ledger.entry import CORE_GROUP, Entry, EntryKind
+from ledger.entry import CORE_GROUP, ERASURES, Entry, EntryKind
 from ledger.fault import Fault
 from vault.audit.byrecord import ByRecord
 from vault.certifying import executor_name
@@ -103,12 +103,12 @@ class ErasuresAudit:
             record: its row.
             entries: all that the ledger says of it.
         """
-        erased = {entry.group for entry in entries if entry.kind is EntryKind.ERASURE}
+        erased = {entry.group for entry in entries if entry.kind in ERASURES}
         alone = erased - {CORE_GROUP}
         issued: dict[int, dict[int, bytes]] = {}
         for entry in entries:
             if entry.kind is EntryKind.CERTIFICATE:
-                issued.setdefault(entry.group, {})[entry.version] = entry.commitment
+                issued.setdefault(entry.group, {})[entry.version] = entry.body
         for columns in self._rows.of(record.id):
             row = _Row(*columns)
             if row.group not in erased:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from ledger.entry import CORE_GROUP, Entry, EntryKind
+from ledger.entry import CORE_GROUP, ERASURES, Entry, EntryKind
 from ledger.fault import Fault
 from vault.audit.byrecord import ByRecord
 from vault.audit.tree import TreeAudit
@@ -70,12 +70,12 @@ class PartsAudit:
         """
         entries = [entry for entry in entries if entry.group != CORE_GROUP]
         committed = {
-            (entry.group, entry.version): entry.commitment
+            (entry.group, entry.version): entry.body
             for entry in entries
             if entry.kind is EntryKind.VERSION
         }
         erased = {
-            entry.group: entry.version for entry in entries if entry.kind is EntryKind.ERASURE
+            entry.group: entry.version for entry in entries if entry.kind in ERASURES
         }
         newest: dict[int, int] = {}
         for row in self._rows.of(record.id):

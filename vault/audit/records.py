@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 
 from sqlalchemy import Connection
 
-from ledger.entry import CORE_GROUP, Entry, EntryKind, parse_entry
+from ledger.entry import CORE_GROUP, ERASURES, Entry, EntryKind, parse_entry
 from ledger.errors import LedgerError, Malformed
 from ledger.fault import Fault
 from ledger.log import Log
@@ -104,7 +104,7 @@ class RecordsAudit:
         numbers = [entry.version for entry in core if entry.kind is EntryKind.VERSION]
         if len(numbers) != record.current or numbers != list(range(1, len(numbers) + 1)):
             yield Fault(where, f"has version {record.current}, the ledger says {numbers}")
-        erasures = [entry.version for entry in core if entry.kind is EntryKind.ERASURE]
+        erasures = [entry.version for entry in core if entry.kind in ERASURES]
         if erasures != ([] if record.erased_act is None else [record.current]):
             yield Fault(where, "the vault and the ledger differ on whether it was erased")
         if record.erased_act is None:
@@ -172,7 +172,7 @@ class RecordsAudit:
             keys.commitment, bytes(record.pointer), number, payload
         )
         if commitment not in [
-            entry.commitment
+            entry.body
             for entry in entries
             if (entry.kind, entry.group, entry.version) == (EntryKind.VERSION, CORE_GROUP, number)
         ]:

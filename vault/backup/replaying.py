@@ -31,7 +31,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from ledger.driver import run, run_many
-from ledger.entry import CORE_GROUP, EntryKind, encode_erasure, encode_version
+from ledger.entry import CORE_GROUP, ERASURES, EntryKind, encode_erasure, encode_version
 from ledger.log import append_pending
 from ledger.pointer import format_pointer
 from vault import keynode
@@ -173,8 +173,8 @@ class _Replay:
             (
                 (entry.pointer, entry.group, entry.version, not is_erasure, is_erasure)
                 for _, entry in entries_of(self._connection)
-                if entry.kind in (EntryKind.VERSION, EntryKind.ERASURE)
-                for is_erasure in [entry.kind is EntryKind.ERASURE]
+                if entry.kind is EntryKind.VERSION or entry.kind in ERASURES
+                for is_erasure in [entry.kind in ERASURES]
             ),
         )
         # A changed number could ask for any number of versions to be filled in.
