@@ -17,17 +17,18 @@ from anchor.statement import AnchorStatement
 from ledger.errors import BadSignature, LedgerError
 from ledger.fault import Fault
 from ledger.log import Log
+from ledger.logkeys import LogKeys
 from ledger.note import Note, VerifierKey, verify
 
 
 def check_anchors(
-    connection: Connection, log_key: VerifierKey, anchor_key: VerifierKey, path: Path
+    connection: Connection, log_keys: LogKeys, anchor_key: VerifierKey, path: Path
 ) -> Iterator[Fault]:
     """Yield what is wrong with statements, receipts and the local anchor's file.
 
     Args:
         connection: with a read transaction open.
-        log_key: must have signed each statement.
+        log_keys: of the log; those of its size must have signed each statement.
         anchor_key: must have signed each receipt.
         path: of the local anchor's file.
     """
@@ -39,7 +40,8 @@ def check_anchors(
         try:
             if size not in checkpoints:
                 raise BadFile("there is no checkpoint of that size")
-            expected = AnchorStatement.of(Note.parse(checkpoints[size].encode()), [log_key])
+            note = Note.parse(checkpoints[size].encode())
+            expected = AnchorStatement.of(note, log_keys.for_size(size))
             if AnchorStatement.parse(_as_text(stored)).format() != expected.format():
                 raise BadFile("it is not about the checkpoint of that size")
             digests[size] = expected.digest()

@@ -19,8 +19,9 @@ from sqlalchemy import Connection
 
 from anchor.statement import AnchorStatement
 from anchor.target import Target
+from ledger.checkpoint import Checkpoint
 from ledger.log import Log
-from ledger.note import VerifierKey
+from ledger.logkeys import LogKeys
 
 OpenTransaction = Callable[[], AbstractContextManager[Connection]]
 
@@ -61,7 +62,7 @@ class TargetStatus:
 
 def run(
     write: OpenTransaction,
-    log_keys: Sequence[VerifierKey],
+    log_keys: LogKeys,
     targets: Sequence[Target],
     now: int,
 ) -> list[Anchored]:
@@ -69,7 +70,7 @@ def run(
 
     Args:
         write: opens a transaction that writes; nothing is held while a target answers.
-        log_keys: the log's own keys, in their fixed order.
+        log_keys: the log's own keys; those of the checkpoint's size must have signed it.
         targets: asked in this order.
         now: Unix seconds, UTC.
 
@@ -130,19 +131,18 @@ def anchored_statement(
     return row[1], [(name, receipt) for name, receipt in receipts]
 
 
-def _store_statement(
-    connection: Connection, log_keys: Sequence[VerifierKey], now: int
-) -> AnchorStatement | None:
+def _store_statement(connection: Connection, log_keys: LogKeys, now: int) -> AnchorStatement | None:
     note = Log(connection).latest_checkpoint()
     if note is None:
         return None
-    statement = AnchorStatement.of(note, log_keys)
-    if statement.checkpoint().size == 0:
+    size = Checkpoint.parse(note.text).size
+    if size == 0:
         return None
+    statement = AnchorStatement.of(note, log_keys.for_size(size))
     connection.exec_driver_sql(
         "INSERT INTO anchor_statement (size, statement, made_at) VALUES (?, ?, ?)"
         " ON CONFLICT (size) DO NOTHING",
-        (statement.checkpoint().size, statement.format(), now),
+        (size, statement.format(), now),
     )
     return statement
 

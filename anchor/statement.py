@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from anchor.errors import BadFile
 from ledger.checkpoint import Checkpoint
 from ledger.errors import BadSignature, LedgerError
-from ledger.note import Note, VerifierKey, verify
+from ledger.note import Note, NoteKey, verify
 
 DOMAIN_LINE = "datakluis/anchor-statement/1\n"
 
@@ -39,7 +39,7 @@ class AnchorStatement:
     note: Note
 
     @classmethod
-    def of(cls, checkpoint: Note, log_keys: Sequence[VerifierKey]) -> AnchorStatement:
+    def of(cls, checkpoint: Note, log_keys: Sequence[NoteKey]) -> AnchorStatement:
         """Return the statement about a signed checkpoint.
 
         Args:

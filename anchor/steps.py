@@ -21,6 +21,18 @@ class Step(StrEnum):
     AUTHORISATION = "authorisation"
 
 
+class ConsistencyStep(StrEnum):
+    """What of a consistency file is verified, in this order."""
+
+    ORIGIN = "origin"
+    LOG_SIGNATURE = "log-signature"
+    WITNESSES = "witnesses"
+    CONSISTENCY = "consistency"
+
+
+AnyStep = Step | ConsistencyStep
+
+
 class StepState(StrEnum):
     """What became of a step."""
 
@@ -48,27 +60,27 @@ class StepResult:
             checked, what would be needed.
     """
 
-    step: Step
+    step: AnyStep
     state: StepState
     detail: str
 
 
-def passed(step: Step, detail: str) -> StepResult:
+def passed(step: AnyStep, detail: str) -> StepResult:
     """Return a step that holds."""
     return StepResult(step, StepState.PASSED, detail)
 
 
-def failed(step: Step, detail: str) -> StepResult:
+def failed(step: AnyStep, detail: str) -> StepResult:
     """Return a step that does not hold."""
     return StepResult(step, StepState.FAILED, detail)
 
 
-def not_checked(step: Step, detail: str) -> StepResult:
+def not_checked(step: AnyStep, detail: str) -> StepResult:
     """Return a step that nothing was brought for."""
     return StepResult(step, StepState.NOT_CHECKED, detail)
 
 
-def worst(step: Step, results: Sequence[StepResult]) -> StepResult:
+def worst(step: AnyStep, results: Sequence[StepResult]) -> StepResult:
     """Return what a step comes to that must hold several times: the first that does not pass."""
     for state in (StepState.FAILED, StepState.NOT_CHECKED):
         for result in results:

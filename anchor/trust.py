@@ -19,7 +19,9 @@ Format "datakluis-trust/1", schema in anchor/schemas/trust-1.schema.json. Member
     witness_policies   only where there is one: who watches the log, the smallest trees first, each
         first_size         the smallest tree that it is about
         last_size          the largest, or null; no tree is in two
-        policy             a C2SP tlog-policy (ledger/witnesspolicy.py)
+        policy             a C2SP tlog-policy (ledger/witnesspolicy.py), in UTF-8
+    governance         only where the log is governed, an object with
+        founding           SHA-256 of the leaf data of the founding entry (ledger/action.py), hex
 
 Every log key whose range holds the size of a checkpoint must have signed it, whatever its
 algorithm: a stripped signature line proves nothing. What a key signed within a closed range counts
@@ -39,9 +41,18 @@ from typing import TypeGuard
 
 from anchor.errors import BadFile
 from anchor.steps import Step
-from anchor.strictjson import JsonObject, objects, read_json, text, texts, write_json
+from anchor.strictjson import (
+    JsonObject,
+    hex_bytes,
+    objects,
+    read_json,
+    text,
+    texts,
+    write_json,
+)
 from ledger.checkpoint import Checkpoint
 from ledger.cosignature import CosignerKey
+from ledger.entry import DIGEST_BYTES
 from ledger.errors import LedgerError
 from ledger.logkeys import LogKey
 from ledger.merkle import SIZE_LIMIT
@@ -92,6 +103,7 @@ class TrustFile:
         local_anchor_keys: of local anchors.
         organisation_certificates: X.509 in DER, of keys on P-256.
         witness_policies: the smallest trees first; no tree is in two.
+        founding: SHA-256 of the founding entry, 32 bytes, or None where the log is not governed.
     """
 
     origin: str
@@ -100,10 +112,16 @@ class TrustFile:
     local_anchor_keys: tuple[VerifierKey, ...]
     organisation_certificates: tuple[bytes, ...] = ()
     witness_policies: tuple[WatchedRange, ...] = ()
+    founding: bytes | None = None
 
     def keys_for(self, size: int) -> list[VerifierKey | CosignerKey]:
-        """Return the keys that must have signed a tree of `size` leaves, in their fixed order."""
-        return [log_key.key for log_key in self.log_keys if log_key.covers(size)]
+        """Return the keys that must have signed a tree, Ed25519 first: the order of their lines.
+
+        Args:
+            size: leaves.
+        """
+        covering = [log_key for log_key in self.log_keys if log_key.covers(size)]
+        return [log_key.key for log_key in sorted(covering, key=lambda one: one.algorithm)]
 
     def closing_for(self, size: int) -> Checkpoint | None:
         """Return the checkpoint whose tree must begin with a tree of `size` leaves.
@@ -136,6 +154,8 @@ class TrustFile:
                 }
                 for one in self.witness_policies
             ]
+        if self.founding is not None:
+            document["governance"] = {"founding": self.founding.hex()}
         return write_json(document)
 
     @classmethod
@@ -156,6 +176,7 @@ class TrustFile:
                 tuple(map(VerifierKey.parse, texts(document, "local_anchor_keys", _WHAT))),
                 tuple(map(bytes.fromhex, texts(document, "organisation_certificates", _WHAT))),
                 _parse_witness_policies(document),
+                _parse_founding(document),
             )
         except (LedgerError, ValueError) as cause:
             raise BadFile(f"{_WHAT} does not hold what it should: {cause}") from cause
@@ -236,10 +257,22 @@ def _range_of(document: JsonObject, what: str) -> tuple[int, int | None]:
     return first, last
 
 
+def _parse_founding(document: JsonObject) -> bytes | None:
+    if "governance" not in document:
+        return None
+    governance = document["governance"]
+    if not isinstance(governance, dict):
+        raise BadFile(f"{_WHAT} has a governance that is no object")
+    founding = hex_bytes(governance, "founding", _WHAT)
+    if len(founding) != DIGEST_BYTES:
+        raise BadFile(f"{_WHAT} has a founding entry without a SHA-256")
+    return founding
+
+
 def _log_key_document(log_key: LogKey) -> JsonObject:
-    is_post_quantum = isinstance(log_key.key, CosignerKey)
+    is_ed25519 = log_key.algorithm is SignatureType.ED25519
     document: dict[str, object] = {
-        "algorithm": Algorithm.ML_DSA_44 if is_post_quantum else Algorithm.ED25519,
+        "algorithm": Algorithm.ED25519 if is_ed25519 else Algorithm.ML_DSA_44,
         "key": str(log_key.key),
         "first_size": log_key.first_size,
         "last_size": log_key.last_size,
@@ -251,7 +284,7 @@ def _log_key_document(log_key: LogKey) -> JsonObject:
 
 def _parse_log_key(document: JsonObject) -> LogKey:
     algorithm = document.get("algorithm")
-    if algorithm not in set(Algorithm):
+    if algorithm not in list(Algorithm):
         raise BadFile(f"{_WHAT} has a log key of an unknown algorithm")
     first, last = _range_of(document, "log key")
     if ("closing" in document) != (last is not None):

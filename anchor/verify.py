@@ -1,37 +1,51 @@
 """The offline verifier: an evidence file against a trust file, and nothing else (LG4, P1).
 
     1 origin         the evidence is of the log that the trust file names
-    2 log-signature  every log key that covers the checkpoint's size signed it, and nobody else
-    3 inclusion      the entry's hash and the audit path lead to the signed root
-    4 statement      the anchor statement is the one about that checkpoint
-    5 local-anchor   a trusted local anchor signed a receipt for that statement's digest
-    6 public-anchor  a public anchor holds the digest
-    7 opening        the disclosed key and payload give the commitment in the entry; only a version
+    2 log-signature  every log key that covers the checkpoint's size signed it, and nobody else but
+                     witnesses; what a retired key signed is the beginning of its closing
+                     checkpoint's tree (anchor/verify_log.py)
+    3 witnesses      no cosignature is wrong, and they make the quorum of the policy for that size
+    4 inclusion      the entry's hash and the audit path lead to the signed root
+    5 statement      the anchor statement is the one about that checkpoint
+    6 local-anchor   a trusted local anchor signed a receipt for that statement's digest
+    7 public-anchor  a public anchor holds the digest
+    8 opening        the disclosed key and payload give the commitment in the entry; only a version
                      entry has one, and a certificate is compared with its digest by the reader
+    9 authorisation  those who may decide decided what the entry says (anchor/verify_state.py)
 
-C2SP signed-note has a reader pass over signatures of unknown keys. Step 2 refuses them: nothing
-would vouch for such a line, and no byte of a file that verifies may be free for another to choose.
-
-Steps 2 to 6 must hold for every group of the evidence. A step that has nothing to check is "not
+Steps 2 to 7 must hold for every group of the evidence. A step that has nothing to check is "not
 checked" and says what would be needed. The verdict is "existed in this form", "no later than" only
-with a public anchor; it never says more: that the entry is the only one, the newest, or that it was
-authorised is not proven here. The caller still owes where the trust file came from. Tested in
-tests/anchor/test_verify.py.
+with a public anchor; it never says more: that the entry is the only one or the newest is not proven
+here, and that it was authorised only by step 9. The caller still owes where the trust file came
+from. Tested in tests/anchor/test_verify.py.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from anchor.consistency import ConsistencyFile, settle
 from anchor.errors import OtherOrigin
 from anchor.evidence import Evidence, Group
 from anchor.receipt import LocalReceipt
 from anchor.statement import AnchorStatement
-from anchor.steps import Step, StepResult, StepState, Verdict
+from anchor.steps import (
+    Step,
+    StepResult,
+    StepState,
+    Verdict,
+    failed,
+    not_checked,
+    passed,
+    worst,
+)
 from anchor.trust import TrustFile
+from anchor.verify_log import log_signature, witnesses
+from anchor.verify_state import authorisation
 from ledger import merkle
+from ledger.action import ActionKind
 from ledger.commitment import Committer
 from ledger.entry import CORE_GROUP, ERASURES, PERMANENT_TREE, Entry, EntryKind
 from ledger.errors import BadProof, BadSignature
@@ -43,6 +57,7 @@ NOT_PROVEN = (
     "currency: a later entry may correct or erase this one",
     "authorisation: who decided that the entry was made",
 )
+"""What verified evidence leaves open; the last line only where step 9 did not pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,48 +77,43 @@ class Report:
     not_proven: tuple[str, ...] = NOT_PROVEN
 
 
-def verify(evidence: Evidence, trust: TrustFile) -> Report:
+def verify(
+    evidence: Evidence, trust: TrustFile, consistency: Sequence[ConsistencyFile] = ()
+) -> Report:
     """Verify evidence offline.
 
+    Args:
+        evidence: the evidence.
+        trust: what the reader trusts.
+        consistency: files that lead from checkpoints of retired keys to later ones.
+
     Raises:
-        OtherOrigin: the two files are of different logs, so there is nothing to verify.
+        OtherOrigin: the files are of different logs, so there is nothing to verify.
     """
     # 1
     if evidence.origin != trust.origin:
         raise OtherOrigin(evidence.origin, trust.origin)
-    results = [StepResult(Step.ORIGIN, StepState.PASSED, f"the log {trust.origin}")]
-    # 2 to 6
+    results = [passed(Step.ORIGIN, f"the log {trust.origin}")]
+    # 2, 3
+    brought = {file.old.text: settle(file, trust) for file in consistency}
+    groups = evidence.groups
+    signed = [log_signature(group, trust, brought) for group in groups]
+    results.append(worst(Step.LOG_SIGNATURE, signed))
+    cosigned = [witnesses(group.proof.checkpoint, trust) for group in groups]
+    results.append(worst(Step.WITNESSES, cosigned))
+    # 4 to 7
     checks: tuple[tuple[Step, Callable[[Evidence, Group, TrustFile], StepResult]], ...] = (
-        (Step.LOG_SIGNATURE, _log_signature),
         (Step.INCLUSION, _inclusion),
         (Step.STATEMENT, _statement),
         (Step.LOCAL_ANCHOR, _local_anchor),
         (Step.PUBLIC_ANCHOR, _public_anchor),
     )
     for step, check in checks:
-        results.append(_worst(step, [check(evidence, group, trust) for group in evidence.groups]))
-    # 7
+        results.append(worst(step, [check(evidence, group, trust) for group in groups]))
+    # 8, 9
     results.append(_opening(evidence, trust))
+    results.append(authorisation(evidence, trust))
     return _report(evidence, trust, tuple(results))
-
-
-def _log_signature(_: Evidence, group: Group, trust: TrustFile) -> StepResult:
-    size = group.checkpoint().size
-    keys = trust.keys_for(size)
-    if not keys:
-        return _failed(Step.LOG_SIGNATURE, f"the trust file has no log key for {size} leaves")
-    names = " and ".join(f"{key.name}+{key.key_id.hex()}" for key in keys)
-    try:
-        lines = tuple(verify_note(group.proof.checkpoint, key) for key in keys)
-    except BadSignature as error:
-        return _failed(Step.LOG_SIGNATURE, f"checkpoint of {size} leaves: {error}")
-    if lines != group.proof.checkpoint.signatures:
-        return _failed(
-            Step.LOG_SIGNATURE,
-            f"checkpoint of {size} leaves: expected the signature lines of {names} alone, in that"
-            f" order, found {len(group.proof.checkpoint.signatures)} lines",
-        )
-    return _passed(Step.LOG_SIGNATURE, f"{names} signed the checkpoint of {size} leaves")
 
 
 def _inclusion(evidence: Evidence, group: Group, _: TrustFile) -> StepResult:
@@ -112,8 +122,8 @@ def _inclusion(evidence: Evidence, group: Group, _: TrustFile) -> StepResult:
     try:
         merkle.verify_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
     except BadProof as error:
-        return _failed(Step.INCLUSION, f"entry {proof.index} of {checkpoint.size}: {error}")
-    return _passed(Step.INCLUSION, f"the entry is leaf {proof.index} of {checkpoint.size}")
+        return failed(Step.INCLUSION, f"entry {proof.index} of {checkpoint.size}: {error}")
+    return passed(Step.INCLUSION, f"the entry is leaf {proof.index} of {checkpoint.size}")
 
 
 def _statement(_: Evidence, group: Group, trust: TrustFile) -> StepResult:
@@ -121,30 +131,30 @@ def _statement(_: Evidence, group: Group, trust: TrustFile) -> StepResult:
         keys = trust.keys_for(group.checkpoint().size)
         expected = AnchorStatement.of(group.proof.checkpoint, keys)
     except BadSignature:
-        return _failed(Step.STATEMENT, "the log did not sign the checkpoint that is stated")
+        return failed(Step.STATEMENT, "the log did not sign the checkpoint that is stated")
     if expected.format() != group.statement.format():
-        return _failed(
+        return failed(
             Step.STATEMENT,
             f"expected the statement with digest {expected.digest().hex()},"
             f" found {group.statement.digest().hex()}",
         )
-    return _passed(Step.STATEMENT, f"its digest is {expected.digest().hex()}")
+    return passed(Step.STATEMENT, f"its digest is {expected.digest().hex()}")
 
 
 def _local_anchor(_: Evidence, group: Group, trust: TrustFile) -> StepResult:
     if not group.receipts:
-        return _not_checked(Step.LOCAL_ANCHOR, "no receipt; run 'kluis anchor run' and prove again")
+        return not_checked(Step.LOCAL_ANCHOR, "no receipt; run 'kluis anchor run' and prove again")
     digest = group.statement.digest()
     for receipt in group.receipts:
         if receipt.digest != digest:
-            return _failed(
+            return failed(
                 Step.LOCAL_ANCHOR,
                 f"expected a receipt for {digest.hex()}, found {receipt.digest.hex()}",
             )
         if not _signed_by_trusted(receipt, trust):
-            return _failed(Step.LOCAL_ANCHOR, "no trusted local anchor signed the receipt")
+            return failed(Step.LOCAL_ANCHOR, "no trusted local anchor signed the receipt")
     at = dt.datetime.fromtimestamp(group.receipts[0].at, dt.UTC).isoformat()
-    return _passed(Step.LOCAL_ANCHOR, f"receipt of {at}, on the operator's own word")
+    return passed(Step.LOCAL_ANCHOR, f"receipt of {at}, on the operator's own word")
 
 
 def _signed_by_trusted(receipt: LocalReceipt, trust: TrustFile) -> bool:
@@ -158,18 +168,18 @@ def _signed_by_trusted(receipt: LocalReceipt, trust: TrustFile) -> bool:
 
 
 def _public_anchor(_: Evidence, __: Group, ___: TrustFile) -> StepResult:
-    return _not_checked(Step.PUBLIC_ANCHOR, "the evidence holds no anchor in a public chain")
+    return not_checked(Step.PUBLIC_ANCHOR, "the evidence holds no anchor in a public chain")
 
 
 def _opening(evidence: Evidence, trust: TrustFile) -> StepResult:
     opening, entry = evidence.opening, evidence.entry
     if entry.kind is EntryKind.CERTIFICATE:
         digest = entry.body.hex()
-        return _not_checked(
+        return not_checked(
             Step.OPENING, f"bring the certificate and compare its SHA-256 with {digest}"
         )
     if opening is None:
-        return _not_checked(Step.OPENING, "the payload is not disclosed in this evidence")
+        return not_checked(Step.OPENING, "the payload is not disclosed in this evidence")
     opens = Committer(trust.origin).opens(
         entry.body,
         opening.commitment_key,
@@ -179,18 +189,18 @@ def _opening(evidence: Evidence, trust: TrustFile) -> StepResult:
         entry.group,
     )
     if not opens:
-        return _failed(
+        return failed(
             Step.OPENING, "the disclosed key and payload do not give the entry's commitment"
         )
-    return _passed(
+    return passed(
         Step.OPENING, f"the entry commits to this payload of {len(opening.payload)} bytes"
     )
 
 
 def _report(evidence: Evidence, trust: TrustFile, steps: tuple[StepResult, ...]) -> Report:
-    failed = [result.step for result in steps if result.state is StepState.FAILED]
-    if failed:
-        sentence = f"Not verified: {', '.join(failed)} failed. Trust nothing in this evidence."
+    wrong = [result.step for result in steps if result.state is StepState.FAILED]
+    if wrong:
+        sentence = f"Not verified: {', '.join(wrong)} failed. Trust nothing in this evidence."
         return Report(Verdict.FAILED, sentence, steps)
     states = {result.step: result.state for result in steps}
     missing = [step for step in trust.require if states[step] is not StepState.PASSED]
@@ -201,7 +211,8 @@ def _report(evidence: Evidence, trust: TrustFile, steps: tuple[StepResult, ...])
         f"{_what(evidence.entry)} existed in this form in the log {trust.origin},"
         f" as leaf {evidence.groups[0].proof.index}; no date proven."
     )
-    return Report(Verdict.VERIFIED, sentence, steps)
+    is_authorised = states[Step.AUTHORISATION] is StepState.PASSED
+    return Report(Verdict.VERIFIED, sentence, steps, NOT_PROVEN[: 2 if is_authorised else 3])
 
 
 def _what(entry: Entry) -> str:
@@ -211,6 +222,9 @@ def _what(entry: Entry) -> str:
         return (
             f"The destruction of generation {entry.version} of the {tree} key tree of tenant {name}"
         )
+    if entry.kind is EntryKind.GOVERNANCE:
+        action = ActionKind(entry.group).name.lower().replace("_", " ")
+        return f"Governance entry {entry.version} ({action})"
     record = f"record {name}"
     if entry.group != CORE_GROUP:
         record = f"field group {entry.group} of {record}"
@@ -220,23 +234,3 @@ def _what(entry: Entry) -> str:
     if entry.kind in ERASURES:
         return f"The erasure of {record}, up to and including version {entry.version},"
     return f"Version {entry.version} of {record}"
-
-
-def _worst(step: Step, results: list[StepResult]) -> StepResult:
-    for state in (StepState.FAILED, StepState.NOT_CHECKED):
-        for result in results:
-            if result.state is state:
-                return result
-    return StepResult(step, StepState.PASSED, "; ".join(result.detail for result in results))
-
-
-def _passed(step: Step, detail: str) -> StepResult:
-    return StepResult(step, StepState.PASSED, detail)
-
-
-def _failed(step: Step, detail: str) -> StepResult:
-    return StepResult(step, StepState.FAILED, detail)
-
-
-def _not_checked(step: Step, detail: str) -> StepResult:
-    return StepResult(step, StepState.NOT_CHECKED, detail)

@@ -170,13 +170,9 @@ def _restore(
 
 
 def _source(named: str) -> Source:
-    if named.startswith(("http://", "https://")):
-        from ledger.net.source import HttpSource
+    from ledger.net.places import source_at
 
-        return HttpSource(named)
-    from ledger.source import FolderSource
-
-    return FolderSource(Path(named))
+    return source_at(named)
 
 
 def _show_restore(folder: Path, report: RestoreReport, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from commands.context import Context, emit_json, json_option, local_time
-from commands.publishing import ledger_export
+from commands.publishing import ledger_export, ledger_serve
 
 _LOCAL_WARNING = (
     "The local anchor is for development: it proves nothing to anybody outside this machine."
@@ -105,10 +105,42 @@ def anchor_status(context: Context, *, as_json: bool) -> None:
 
 @click.group()
 def ledger() -> None:
-    """Publish the ledger.
+    """Publish the ledger, and replace the keys that sign it.
 
     Example: kluis ledger export /srv/ledger
     """
 
 
+@ledger.command("rotate")
+@json_option
+@click.pass_obj
+def ledger_rotate(context: Context, *, as_json: bool) -> None:
+    """Sign a closing checkpoint, retire the keys that sign the ledger, and make new ones.
+
+    Both keys go at once, Ed25519 and ML-DSA-44. Auditors need a trust file that names the new keys;
+    what the old ones signed stays verifiable.
+
+    Example: kluis ledger rotate
+    """
+    with context.open() as vault:
+        rotation = vault.rotate_log_keys()
+    size, keys = rotation.closing.size, [str(one.key) for one in rotation.keys]
+    if as_json:
+        emit_json({"closing_size": size, "keys": keys, "rotated": rotation.is_new})
+        return
+    if not rotation.is_new:
+        click.echo(
+            f"The keys in use have signed nothing yet, so they stay. They sign from {size + 1} on."
+        )
+        return
+    click.echo(f"The old keys are retired at {size} leaves. From {size + 1} on these sign:")
+    for key in keys:
+        click.echo(key)
+    click.echo(
+        "Make a new trust file and a new data backup: the earlier ones do not know these keys.",
+        err=True,
+    )
+
+
 ledger.add_command(ledger_export)
+ledger.add_command(ledger_serve)

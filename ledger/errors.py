@@ -106,9 +106,38 @@ class SourceUnreachable(LedgerError):
         self.why = why
 
 
+class DestinationUnreachable(LedgerError):
+    """A published log could not be written to, or it is not known whether it was.
+
+    Attributes:
+        path: of the file that was to be written or removed, as C2SP tlog-tiles names it.
+        why: what came instead of an answer. Nothing that a server said is repeated in it.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"cannot write {path} of the published log: {why}")
+        self.path = path
+        self.why = why
+
+
+class PublicationMoved(LedgerError):
+    """Another export published a checkpoint while this one was at work, so this one did not."""
+
+    def __init__(self) -> None:
+        super().__init__("another export published a checkpoint meanwhile, which stands")
+
+
 class SignerStateLost(LedgerError):
     """The signer's last checkpoint is missing or damaged, so signing could fork the history."""
 
 
+class NoAnswer(LedgerError):
+    """Nothing that is an answer came from a server in time. Nothing that it said is repeated."""
+
+
 class NotServed(LedgerError):
     """A server cannot start: its address cannot be listened on, or its libraries are missing."""
+
+
+class WitnessStateLost(LedgerError):
+    """What a witness cosigned is missing or damaged, so cosigning could vouch for two histories."""

@@ -28,6 +28,7 @@ from ledger.entry import CORE_GROUP, ERASURES, Entry, EntryKind, parse_entry
 from ledger.errors import BadSignature, LedgerError, Malformed
 from ledger.fault import Fault
 from ledger.log import Head, Log
+from ledger.logkeys import LogKeys
 from ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash
 from ledger.note import Note
 from ledger.pointer import format_pointer
@@ -54,7 +55,13 @@ class Fsck:
     def run(self) -> Iterator[Fault]:
         """Yield what is wrong."""
         head = self._log.head()
+        keys = self._log_keys()
+        if isinstance(keys, Fault):
+            yield keys
+            return  # A register that cannot be read vouches for nothing.
+        closings = {one.closing for one in keys.keys if one.closing is not None}
         roots_wanted = {size for size, _ in self._log.checkpoints()}
+        roots_wanted |= {closing.size for closing in closings}
         roots = {0: EMPTY_ROOT}
         for entries in self._bundles(head):
             if isinstance(entries, Fault):
@@ -66,7 +73,10 @@ class Fsck:
                 if self._tree.size in roots_wanted:
                     roots[self._tree.size] = self._tree.root()
         yield from self._derived(head)
-        yield from self._checkpoints(head, roots)
+        yield from self._checkpoints(head, roots, keys)
+        for closing in closings:
+            if roots.get(closing.size) != closing.root:
+                yield Fault("log keys", f"closed at another tree of {closing.size} leaves")
         yield from self._pending()
         yield from self._signer(head)
 
@@ -149,12 +159,13 @@ class Fsck:
         if head.root != self._tree.root() or head.size != self._tree.size:
             yield Fault("ledger head", "is not that of the entries")
 
-    def _checkpoints(self, head: Head, roots: dict[int, bytes]) -> Iterator[Fault]:
+    def _log_keys(self) -> LogKeys | Fault:
         try:
-            keys = self._memory.keys
+            return self._memory.keys
         except LedgerError as error:
-            yield Fault("log keys", str(error))
-            return
+            return Fault("log keys", str(error))
+
+    def _checkpoints(self, head: Head, roots: dict[int, bytes], keys: LogKeys) -> Iterator[Fault]:
         for size, text in self._log.checkpoints():
             where = f"checkpoint of {size} leaves"
             try:

@@ -1,6 +1,6 @@
 """Publishing: the log as files that any web server or bucket can serve.
 
-Implements the layout of C2SP tlog-tiles ("Parameters", "Merkle Tree", "Log entries"):
+Implements the layout of C2SP tlog-tiles ("Parameters", "Merkle Tree", "Log entries", "Pruning"):
 
     checkpoint                            the newest signed checkpoint, a note
     tile/<level>/<index>[.p/<width>]      hashes of 32 bytes, 256 of them or <width>
@@ -14,47 +14,37 @@ the tiles at levels 1 and 2 have 17 and 1:
     tile/entries/000 … tile/entries/272          tile/entries/273.p/112
 
 Nothing is published that the newest signed checkpoint does not cover, also when the database holds
-more. A file never changes: writing one anew succeeds only if it is identical, so a second export
-writes what is new and compares the rest. What is new is checked on the way against the signed root,
-from that down to the leaf hashes of the entries, so a damaged database publishes nothing new.
+more. A file never changes: writing one anew succeeds only if it is identical. The checkpoint alone
+is replaced, by one of a larger tree, or by one with other signatures under the same text, but never
+by one with fewer: cosignatures of witnesses come later. What is new is checked on the way against
+the signed root, from that down to the leaf hashes of the entries, so a damaged database publishes
+nothing new.
 
-    1 lock the folder; the published checkpoint must be of this log, and this log must extend it
+    1 hold the destination; the published checkpoint must be of this log, and this log extend it
     2 the stored tiles lead to the signed root
-    3 tiles from the highest level down, then bundles, each to a temporary name, fsync, rename
-    4 fsync the folders
-    5 the checkpoint, in the same way: only now a reader asks for what is new
-    6 partial files of what has become full are removed, which C2SP allows
+    3 tiles from the highest level down, then bundles, each whole or not at all
+    4 settle: all of them are there to stay
+    5 the checkpoint: only now a reader asks for what is new
+    6 partial files of what has become full are removed, which C2SP allows, and what is pruned
 
-A crash leaves files that no checkpoint speaks of yet, and the next run finds them identical. Tested
-in tests/ledger/test_publish.py.
+A crash leaves files that no checkpoint speaks of yet, and the next run finds them identical. How a
+file gets to a folder or a bucket is in ledger/destination.py and ledger/net/bucket.py. Tested in
+tests/ledger/test_publish.py.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hmac
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from ledger.checkpoint import Checkpoint
-from ledger.errors import (
-    BadPublication,
-    Forked,
-    Malformed,
-    NotSigned,
-    RolledBack,
-    SourceMissing,
-    UnknownLeaf,
-)
-from ledger.files import flush
+from ledger.destination import Destination
+from ledger.errors import BadPublication, Forked, Malformed, NotSigned, RolledBack, UnknownLeaf
 from ledger.log import Log
 from ledger.merkle import HASH_SIZE, leaf_hash
 from ledger.note import Note
-from ledger.source import CHECKPOINT, FolderSource
 from ledger.tiles import (
     TILE_HEIGHT,
     TILE_WIDTH,
@@ -74,8 +64,8 @@ class ExportReport:
     Attributes:
         size: leaves of the published tree.
         written: files that are new, the checkpoint among them.
-        kept: files that were there already, and identical.
-        removed: partial files that a full one has replaced.
+        kept: files that were there already: compared and identical, or taken to be there.
+        removed: partial files that a full one has replaced, and files that are pruned.
     """
 
     size: int
@@ -84,15 +74,18 @@ class ExportReport:
     removed: int
 
 
-def export(log: Log, folder: Path) -> ExportReport:
+def export(log: Log, destination: Destination, minimum: int = 0) -> ExportReport:
     """Publish the log as far as its newest signed checkpoint goes.
 
-    Every file that the checkpoint covers is read and compared, so the time grows with the log: a
-    million leaves are 8,000 files and 100 MB.
+    Into a folder every file that the checkpoint covers is read and compared, so the time grows with
+    the log: a million leaves are 8,000 files and 100 MB. Into a bucket the time grows with what is
+    new since the checkpoint that is published there.
 
     Args:
         log: on a connection with a read transaction open.
-        folder: is made if it is missing.
+        destination: where to.
+        minimum: the log's minimum index, 0 <= minimum <= size of its newest checkpoint; tiles and
+            bundles that end at or below it are neither read nor written, and removed last.
 
     Raises:
         NotSigned: nothing was signed yet.
@@ -102,70 +95,119 @@ def export(log: Log, folder: Path) -> ExportReport:
         Malformed: the published checkpoint is no checkpoint.
         BadPublication: a published file has other bytes, or one to be published is damaged in the
             database. What was written before it stays; the published checkpoint does not cover it.
+        PublicationMoved: another export came between; nothing is wrong, and nothing was taken back.
+        SourceUnreachable, DestinationUnreachable: the destination does not answer.
+        ValueError: the minimum is out of range.
     """
     note = log.latest_checkpoint()
     if note is None:
         raise NotSigned("the log has no signed checkpoint to publish")
     signed = Checkpoint.parse(note.text)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not 0 <= minimum <= signed.size:
+        raise ValueError(f"minimum index {minimum} is not in [0, {signed.size}]")
     # 1
-    with _locked(folder):
-        _require_extended(log, folder, signed)
+    with destination.held():
+        published = _published(destination)
+        size = _require_extended(log, published, signed, minimum)
         # 2
         if not hmac.compare_digest(_stored_root(log, signed.size), signed.root):
             raise Forked(signed.size)
         # 3 to 6
-        return _Export(log, folder, signed.size).run(note)
+        unread = destination.unread(size)
+        return _Export(log, destination, signed.size, minimum, unread).run(note, published)
 
 
 class _Export:
-    """One export of one tree size into one folder."""
+    """One export of one tree size to one destination.
 
-    def __init__(self, log: Log, folder: Path, size: int) -> None:
+    Args:
+        log: as `export` takes it.
+        destination: held.
+        size: leaves of the tree.
+        minimum: as `export` takes it.
+        unread: leaves of the tree whose files are taken to be there.
+    """
+
+    def __init__(
+        self, log: Log, destination: Destination, size: int, minimum: int, unread: int
+    ) -> None:
         self._log = log
-        self._folder = folder
+        self._destination = destination
         self._size = size
-        self._written = 0
-        self._kept = 0
-        self._touched: set[Path] = set()
-        self._outgrown: list[Path] = []
+        self._minimum = minimum
+        self._unread = unread
 
-    def run(self, note: Note) -> ExportReport:
+    def run(self, note: Note, published: Note | None) -> ExportReport:
         # 3
-        levels = max(0, self._size.bit_length() - 1) // TILE_HEIGHT + 1
-        for level in reversed(range(levels)):
-            for number, width in _places(self._size >> TILE_HEIGHT * level):
+        levels = range(max(0, self._size.bit_length() - 1) // TILE_HEIGHT + 1)
+        for level in reversed(levels):
+            for number, width in self._places(level):
                 self._tile(level, number, width)
-        for number, width in _places(self._size):
+        for number, width in self._places(0):
             self._bundle(number, width)
         # 4
-        for touched in sorted(self._touched, reverse=True):
-            flush(touched)
+        written, kept = self._destination.settle()
+        kept += self._skipped(0) + sum(map(self._skipped, levels))
         # 5
-        self._replace_checkpoint(note)
+        if _says_as_much(published, note):
+            kept += 1
+        else:
+            self._destination.replace_checkpoint(note.format().encode())
+            written += 1
         # 6
-        removed = sum(map(_remove_partials, self._outgrown))
-        return ExportReport(self._size, self._written, self._kept, removed)
+        removed = sum(map(self._destination.remove_partials, self._full_paths(levels)))
+        if self._minimum:
+            removed += self._destination.remove_pruned(self._minimum)
+        return ExportReport(self._size, written, kept, removed)
+
+    def _places(self, level: int) -> Iterator[tuple[int, int]]:
+        """Yield number and width of each tile of a level, or bundle, that is to be looked at."""
+        full, rest = divmod(self._size >> TILE_HEIGHT * level, TILE_WIDTH)
+        pruned = self._minimum >> TILE_HEIGHT * (level + 1)
+        there = self._unread >> TILE_HEIGHT * (level + 1)
+        yield from ((number, TILE_WIDTH) for number in range(max(pruned, there), full))
+        if rest and not self._is_there(level, full, rest):
+            yield full, rest
+
+    def _skipped(self, level: int) -> int:
+        """Return how many files of a level are taken to be there."""
+        full, rest = divmod(self._size >> TILE_HEIGHT * level, TILE_WIDTH)
+        pruned = self._minimum >> TILE_HEIGHT * (level + 1)
+        there = self._unread >> TILE_HEIGHT * (level + 1)
+        return max(0, there - pruned) + (rest > 0 and self._is_there(level, full, rest))
+
+    def _is_there(self, level: int, number: int, width: int) -> bool:
+        """Tell whether the tree that is published ends its level on this very partial file."""
+        return (number, width) == divmod(self._unread >> TILE_HEIGHT * level, TILE_WIDTH)
+
+    def _full_paths(self, levels: range) -> Iterator[str]:
+        for level in levels:
+            full = [number for number, width in self._places(level) if width == TILE_WIDTH]
+            yield from (tile_path(level, number) for number in full)
+            if level == 0:
+                yield from map(entries_path, full)
 
     def _tile(self, level: int, number: int, width: int) -> None:
         with _naming(path := tile_path(level, number, width)):
             hashes = self._hashes(level, number, width)
-            is_new = self._is_new(path, hashes)
+            is_new = self._destination.lacks(path, hashes)
             # A partial tile is checked by the root; a full one is one hash of the tile above.
             if is_new and width == TILE_WIDTH:
                 above, place = divmod(number, TILE_WIDTH)
                 if self._hashes(level + 1, above, place + 1)[-HASH_SIZE:] != tile_root(hashes):
                     raise BadPublication(path, _NOT_COVERED)
-        self._put(path, hashes, is_new)
+        if is_new:
+            self._destination.put(path, hashes)
 
     def _bundle(self, number: int, width: int) -> None:
         with _naming(path := entries_path(number, width)):
             entries = self._log.bundle(number)[:width]
             data = encode_bundle(entries)
-            is_new = self._is_new(path, data)
+            is_new = self._destination.lacks(path, data)
             if is_new and b"".join(map(leaf_hash, entries)) != self._hashes(0, number, width):
                 raise BadPublication(path, _NOT_COVERED)
-        self._put(path, data, is_new)
+        if is_new:
+            self._destination.put(path, data)
 
     def _hashes(self, level: int, number: int, width: int) -> bytes:
         """Return the first hashes of a tile; the stored one may be wider than the checkpoint's."""
@@ -174,55 +216,41 @@ class _Export:
             raise Malformed(f"tile {level}/{number} holds fewer than {width} hashes")
         return hashes
 
-    def _is_new(self, path: str, data: bytes) -> bool:
-        """Tell whether a file is not there yet.
 
-        Raises:
-            BadPublication: it is, with other bytes.
-        """
-        try:
-            if FolderSource(self._folder).read(path) != data:
-                raise BadPublication(path, "is there already, with other bytes")
-        except SourceMissing:
-            return True
-        return False
-
-    def _put(self, path: str, data: bytes, is_new: bool) -> None:
-        target = self._folder / path
-        if is_new:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _write_durably(target, data)
-            self._written += 1
-        else:
-            self._kept += 1
-        # Also for a file that was there: a crash may have come before its folder was flushed.
-        self._touched.update(self._folder / one for one in Path(path).parents)
-        if (partials := target.with_name(f"{target.name}.p")).is_dir():
-            self._outgrown.append(partials)
-
-    def _replace_checkpoint(self, note: Note) -> None:
-        target, data = self._folder / CHECKPOINT, note.format().encode()
-        if target.is_file() and target.read_bytes() == data:
-            self._kept += 1
-            return
-        _write_durably(target, data)
-        flush(self._folder)
-        self._written += 1
+def _published(destination: Destination) -> Note | None:
+    data = destination.read_checkpoint()
+    return None if data is None else Note.parse(data)
 
 
-def _require_extended(log: Log, folder: Path, signed: Checkpoint) -> None:
-    """Raise unless what is published is nothing, or a tree that this log extends."""
-    try:
-        data = FolderSource(folder).read(CHECKPOINT)
-    except SourceMissing:
-        return
-    published = Checkpoint.parse(Note.parse(data).text)
+def _require_extended(log: Log, note: Note | None, signed: Checkpoint, minimum: int) -> int:
+    """Raise unless what is published is nothing, or a tree that this log extends.
+
+    Returns:
+        How many leaves are published.
+    """
+    if note is None:
+        return 0
+    published = Checkpoint.parse(note.text)
     if published.origin != signed.origin:
         raise Forked(published.size)
     if published.size > signed.size:
         raise RolledBack(published.size, signed.size)
-    if not hmac.compare_digest(_stored_root(log, published.size), published.root):
+    if published.size < minimum:
+        # The tiles that give this root may be pruned; then the log must have signed this very text.
+        if not any(Note.parse(one.encode()).text == note.text for _, one in log.checkpoints()):
+            raise Forked(published.size)
+    elif not hmac.compare_digest(_stored_root(log, published.size), published.root):
         raise Forked(published.size)
+    return published.size
+
+
+def _says_as_much(published: Note | None, note: Note) -> bool:
+    """Tell whether what is published has the text and every signature of a note, or more."""
+    return (
+        published is not None
+        and published.text == note.text
+        and set(note.signatures) <= set(published.signatures)
+    )
 
 
 def _stored_root(log: Log, size: int) -> bytes:
@@ -239,37 +267,3 @@ def _naming(path: str) -> Iterator[None]:
         yield
     except (UnknownLeaf, Malformed) as cause:
         raise BadPublication(path, _NOT_COVERED) from cause
-
-
-def _places(hashes: int) -> Iterator[tuple[int, int]]:
-    """Yield the number and the width of each tile or bundle of a level."""
-    full, rest = divmod(hashes, TILE_WIDTH)
-    yield from ((number, TILE_WIDTH) for number in range(full))
-    if rest:
-        yield full, rest
-
-
-def _write_durably(target: Path, data: bytes) -> None:
-    temporary = target.with_name(f"{target.name}.new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
-
-
-def _remove_partials(folder: Path) -> int:
-    count = sum(1 for _ in folder.iterdir())
-    shutil.rmtree(folder)
-    return count
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against every other export; no file stands for the lock."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

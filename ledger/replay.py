@@ -6,8 +6,8 @@ who serves it need not be trusted: its checkpoint is signed by the log, and its 
 signed root or are refused.
 
     1 `read_entries` reads the checkpoint, verifies the signatures of all keys of the log for its
-      size, reads all entry bundles and recomputes the RFC 6962 root. It remembers the root of each bundle, 32 bytes for
-      256 entries, and no entry
+      size, reads all entry bundles and recomputes the RFC 6962 root. It remembers the root of each
+      bundle, 32 bytes for 256 entries, and no entry
     2 `PublishedLog.entries` reads the bundles once more and compares each with its root before it
       hands out one of its entries. So nobody acts on an entry that was not verified, and the source
       may change under the reader's hands

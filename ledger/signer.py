@@ -62,10 +62,10 @@ class SignerMemory:
 
     Args:
         folder: outside the database and outside every backup.
-        keys: of the log, where the folder has no register of them.
+        keys: of the log, where the folder has no register of them; None where it must have one.
     """
 
-    def __init__(self, folder: Path, keys: LogKeys) -> None:
+    def __init__(self, folder: Path, keys: LogKeys | None = None) -> None:
         self._folder = folder
         self._unregistered = keys
         self._read: tuple[bytes, LogKeys] | None = None
@@ -75,17 +75,17 @@ class SignerMemory:
         """The register of the log's keys, as it is now.
 
         Raises:
-            SignerStateLost: it is damaged.
+            SignerStateLost: it is missing or damaged.
         """
         path = self._folder / LOG_KEYS
+        if self._unregistered is not None and not path.exists():
+            return self._unregistered
         try:
             data = path.read_bytes()
             if self._read is None or self._read[0] != data:
                 self._read = data, LogKeys.parse(data)
-        except (FileNotFoundError, NotADirectoryError):
-            return self._unregistered
         except (OSError, Malformed) as cause:
-            raise SignerStateLost(f"{path} is damaged") from cause
+            raise SignerStateLost(f"{path} is missing or damaged") from cause
         return self._read[1]
 
     def register(self, keys: LogKeys) -> None:
@@ -197,9 +197,7 @@ class Signer:
             when others have come into use.
     """
 
-    def __init__(
-        self, memory: SignerMemory, open_keys: Callable[[], Sequence[PrivateKey]]
-    ) -> None:
+    def __init__(self, memory: SignerMemory, open_keys: Callable[[], Sequence[PrivateKey]]) -> None:
         self.memory = memory
         self._open_keys = open_keys
         self._opened: dict[NoteKey, PrivateKey] = {}

@@ -120,6 +120,19 @@ def parse_path(path: str) -> TilePath:
     return TilePath(level, index, width)
 
 
+def is_pruned(path: TilePath, minimum: int) -> bool:
+    """Tell whether a pruned log goes without a file (C2SP tlog-tiles, "Pruning").
+
+    Args:
+        path: of a tile or a bundle; a partial one goes with its full one.
+        minimum: the log's minimum index, at most its tree size.
+
+    Returns:
+        Whether the end index of the full file, (n + 1) * 256**(l + 1), is at most the minimum.
+    """
+    return path.index + 1 <= minimum >> TILE_HEIGHT * ((path.level or 0) + 1)
+
+
 def encode_bundle(entries: Iterable[bytes]) -> bytes:
     """Return the bundle of up to 256 entries (C2SP tlog-tiles, "Log entries").
 

@@ -221,7 +221,8 @@ class _Reading:
         self.witnesses: dict[bytes, PolicyWitness] = {}
         self.groups: dict[bytes, PolicyGroup] = {}
         self.quorum: bytes | None = None
-        self._public_keys: dict[bytes, str] = {}
+        # What each public key is for: log or witness.
+        self._roles: dict[bytes, str] = {}
         self._members: set[bytes] = set()
         # The key names that can stand behind a witness or a group.
         self._behind: dict[bytes, frozenset[str]] = {}
@@ -289,14 +290,12 @@ class _Reading:
         self.quorum = items[0]
 
     def _claim(self, key: VerifierKey | CosignerKey, role: str) -> None:
-        before = self._public_keys.setdefault(key.public_key, role)
-        if before != role:
-            raise Malformed("its public key is that of a log and of a witness")
-        if sum(key.public_key == one.key.public_key for one in self._with_keys(role)):
+        before = self._roles.get(key.public_key)
+        if before == role:
             raise Malformed(f"its public key is that of another {role}")
-
-    def _with_keys(self, role: str) -> Collection[PolicyLog | PolicyWitness]:
-        return self.logs if role == "log" else tuple(self.witnesses.values())
+        if before is not None:
+            raise Malformed("its public key is that of a log and of a witness")
+        self._roles[key.public_key] = role
 
     def _define(self, name: bytes, behind: frozenset[str]) -> None:
         if name == _NONE or name in self._behind:

@@ -52,6 +52,8 @@ IMPURE_LIBRARIES = DATABASES_AND_NETWORKS | {
 LIBRARIES = {
     *("alembic", "boto3", "click", "cryptography", "nacl", "rich", "shamir_mnemonic"),
     "sqlalchemy",
+    # Those that serve over HTTP.
+    *("starlette", "uvicorn"),
     # Those of root key providers, which keep keys where this software cannot reach them.
     *("botocore", "hvac", "pkcs11", "requests"),
     # Those of signed PDFs.

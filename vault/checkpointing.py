@@ -1,4 +1,4 @@
-"""Integrating pending entries and signing checkpoints.
+"""Integrating pending entries, signing checkpoints, and rotating the keys that sign them.
 
     1. under the writer lock: the database must reproduce what the signer signed last
     2. in the same transaction: up to 65,536 pending entries become leaves; commit; until none waits
@@ -7,7 +7,8 @@
 
 A crash between any two steps is repaired by running them again: integrated leaves stay, and a note
 that was signed but not stored is returned by the signer once more. A restored older copy of the
-database stops at step 1, before it could become another history.
+database stops at step 1, before it could become another history. How keys are replaced, and what
+becomes of a rotation that is cut off, is told in vault/logkeys.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ledger.integrator import BATCH_ENTRIES, integrate
 from ledger.log import Log
 from ledger.note import Note
 from ledger.signer import store_checkpoint
-from vault.core import Core
+from vault.core import Caller, Core, record_act
+from vault.logkeys import Rotation
+from vault.records import Action
 
 
 def integrate_pending(core: Core) -> int:
@@ -48,3 +51,23 @@ def checkpoint(core: Core) -> Note:
         note, signed = core.signer.sign_head(log)
         store_checkpoint(log, note, signed, core.clock.now())
     return note
+
+
+def rotate(core: Core, caller: Caller) -> Rotation:
+    """Close the range of the log keys in use with a checkpoint over all entries; make new keys.
+
+    Raises:
+        RolledBack, Forked, SignerStateLost: see `integrate_pending`; no key was changed.
+        ConfigurationError, WrongPassphrase: the keys in use do not open; no key was changed.
+    """
+    integrate_pending(core)
+    signer, now = core.signer, core.clock.now()
+    with core.database.write() as connection:
+        log = Log(connection)
+        with signer.memory.locked():
+            core.log_keys.settle(signer.memory)
+            note, closing = signer.sign_head_locked(log)
+            is_new = core.log_keys.replace(signer.memory, closing)
+        store_checkpoint(log, note, closing, now)
+        record_act(connection, caller, Action.ROTATE, now)
+    return Rotation(closing, signer.keys.current, is_new)

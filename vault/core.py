@@ -28,9 +28,10 @@ from vault.clock import Clock
 from vault.config import Config, checked_actor
 from vault.database import Database
 from vault.errors import Damaged, KeyGone, PurposeRefused, TreeMoved
-from vault.keyring import SIGNER_FOLDER, Keyring
+from vault.keyring import Keyring
 from vault.keytree import KeyTree, TreeEdit, TreeState, root_of, tree_of
 from vault.leases import Lease
+from vault.logkeys import LogKeyFiles
 from vault.records import Action, RecordRow, current_slot
 from vault.rootkeys.provider import TreeNumber
 from vault.subjects import BucketCache, ReadKey, SubjectIndex
@@ -157,8 +158,13 @@ class Core:
 
     @cached_property
     def signer(self) -> Signer:
-        """The ledger's signer; opening its key costs an Argon2id run."""
-        return Signer(self.origin, self.keyring.log, self.folder / SIGNER_FOLDER)
+        """The ledger's signer; opening its keys, to sign, costs two Argon2id runs."""
+        return self.log_keys.signer()
+
+    @cached_property
+    def log_keys(self) -> LogKeyFiles:
+        """The ledger's key files."""
+        return self.keyring.log(self.origin)
 
     def caller(self, actor: str | None, purpose: str | None) -> Caller:
         """Return who calls and why, with the defaults for None.

@@ -1,7 +1,9 @@
 """The key files of a vault, opened when they are first needed.
 
     keys/                root keys that lie in files (vault/rootkeys/file.py)
-    signer/log.key       the ledger's Ed25519 seed; `signer/` also remembers what was signed last
+    signer/log.key and log-mldsa.key
+                         the ledger's keys (vault/logkeys.py); `signer/` also remembers what was
+                         signed last
     signer/anchor.key    the Ed25519 seed with which the local anchor signs its receipts
     signer/organisation.key and .pem
                          the key that signs certificates of destruction (vault/organisation.py)
@@ -23,14 +25,12 @@ from nacl.signing import SigningKey
 from vault import organisation
 from vault.generations import Providers
 from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
+from vault.logkeys import SIGNER_FOLDER, LogKeyFiles
 from vault.organisation import OrganisationKey
 from vault.rehearsal import rehearse
 from vault.rootkeys.provider import Surroundings
 
-SIGNER_FOLDER = Path("signer")
-LOG_KEY = SIGNER_FOLDER / "log.key"
 ANCHOR_KEY = SIGNER_FOLDER / "anchor.key"
-_LOG_LABEL = "log key"
 _ANCHOR_LABEL = "local anchor key"
 
 
@@ -65,8 +65,8 @@ class Keyring:
         """
         (folder / SIGNER_FOLDER).mkdir(mode=0o700)
         organisation.create(folder, passphrase, origin, now)
-        for path, label in ((LOG_KEY, _LOG_LABEL), (ANCHOR_KEY, _ANCHOR_LABEL)):
-            write_key_file(folder / path, label, os.urandom(SECRET_BYTES), passphrase)
+        LogKeyFiles(folder, passphrase, origin).create()
+        write_key_file(folder / ANCHOR_KEY, _ANCHOR_LABEL, os.urandom(SECRET_BYTES), passphrase)
         return cls(folder, passphrase)
 
     @cached_property
@@ -83,10 +83,13 @@ class Keyring:
         """The key that signs certificates of destruction."""
         return OrganisationKey.open(self._folder, self._passphrase)
 
-    @cached_property
-    def log(self) -> SigningKey:
-        """The ledger's signing key."""
-        return SigningKey(read_key_file(self._folder / LOG_KEY, _LOG_LABEL, self._passphrase))
+    def log(self, origin: str) -> LogKeyFiles:
+        """Return the ledger's keys.
+
+        Args:
+            origin: of the ledger.
+        """
+        return LogKeyFiles(self._folder, self._passphrase, origin)
 
     @cached_property
     def anchor(self) -> SigningKey:

@@ -14,7 +14,7 @@ from anchor.receipt import LocalReceipt, key_name
 from anchor.statement import AnchorStatement
 from anchor.steps import Verdict
 from anchor.target import Target
-from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
+from anchor.trust import REQUIRED_AT_FIRST, TrustFile
 from anchor.verify import verify
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run
@@ -38,7 +38,7 @@ def run_anchors(core: Core) -> list[job.Anchored]:
     """Sign a checkpoint over all entries and anchor it at every target."""
     checkpointing.checkpoint(core)
     now = core.clock.now()
-    return job.run(core.database.write, [core.signer.verifier], _targets(core, now), now)
+    return job.run(core.database.write, core.signer.keys, _targets(core, now), now)
 
 
 def anchor_status(core: Core) -> list[job.TargetStatus]:
@@ -53,7 +53,7 @@ def trust_file(core: Core) -> TrustFile:
     return TrustFile(
         core.origin,
         REQUIRED_AT_FIRST,
-        (LogKey(core.signer.verifier),),
+        core.signer.keys.keys,
         (anchor_key,),
         (read_certificate(core.folder).public_bytes(Encoding.DER),),
     )
@@ -149,7 +149,8 @@ def _group(core: Core, log: Log, leaf: int) -> Group:
         latest = log.latest_checkpoint()
         if latest is None:
             raise Damaged("the ledger has no checkpoint, though one was signed")
-        statement, receipts = AnchorStatement.of(latest, [core.signer.verifier]), ()
+        keys = core.signer.keys.for_size(Checkpoint.parse(latest.text).size)
+        statement, receipts = AnchorStatement.of(latest, keys), ()
     note = statement.note
     size = Checkpoint.parse(note.text).size
     proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note)

@@ -51,6 +51,7 @@ class Action(StrEnum):
     BREAK_GLASS = "break-glass"
     RESTORE = "restore"
     DRILL = "drill"
+    ROTATE = "rotate"
 
 
 class RecordRow(NamedTuple):

@@ -28,7 +28,6 @@ from ledger.log import Log
 from ledger.note import Note, is_key_name
 from ledger.pointer import format_pointer
 from ledger.publish import ExportReport, export
-from ledger.signer import Signer
 from vault import (
     checkpointing,
     proving,
@@ -46,8 +45,9 @@ from vault.groupcommit import GroupCommit
 from vault.groups import get_group
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
 from vault.keyfile import encode_passphrase
-from vault.keyring import SIGNER_FOLDER, Keyring
+from vault.keyring import Keyring
 from vault.keytree import TENANT_BYTES, plant_trees
+from vault.logkeys import SIGNER_FOLDER
 from vault.preparing import NewRecord, PreparedRecord, Preparer
 from vault.reading import VersionInfo
 from vault.sdk_destruction import Destruction
@@ -104,7 +104,7 @@ class Vault(Erasing, Destruction, Safekeeping):
             ledger_log.create(connection, origin)
             plant_trees(connection, keyring.providers, os.urandom(TENANT_BYTES))
             head = Log(connection).head()
-        Signer(origin, keyring.log, folder / SIGNER_FOLDER).begin(head.checkpoint())
+        keyring.log(origin).signer().begin(head.checkpoint())
         # The configuration comes last: without it, the folder is not yet a vault.
         template = resources.files("vault").joinpath("template.toml").read_text(encoding="utf-8")
         with (folder / FILE_NAME).open("w", encoding="utf-8") as file:
@@ -397,16 +397,24 @@ class Vault(Erasing, Destruction, Safekeeping):
         """Return what an auditor needs to verify evidence of this vault."""
         return proving.trust_file(self._core)
 
-    def export_ledger(self, folder: str | Path) -> ExportReport:
+    def export_ledger(self, place: str | Path) -> ExportReport:
         """Sign a checkpoint and write checkpoint, tiles and entries as files (C2SP tlog-tiles).
+
+        Args:
+            place: a folder, or a bucket as s3://bucket/prefix.
 
         Raises:
             RolledBack, Forked, BadPublication: what is there already is not of this ledger, or is
                 newer than this database; nothing was written.
+            PublicationMoved: another export came between.
+            SourceUnreachable, DestinationUnreachable: the place does not answer.
         """
+        from ledger.net.places import destination_at
+
+        destination = destination_at(place)
         checkpointing.checkpoint(self._core)
         with self._core.database.read() as connection:
-            return export(Log(connection), Path(folder))
+            return export(Log(connection), destination)
 
     def audit(self, on_part: Callable[[str], None] | None = None) -> AuditReport:
         """Check every stored byte against another and report what is wrong.

@@ -1,4 +1,7 @@
-"""The part of the SDK that keeps what must not be lost: backups and escrow; see vault/sdk.py."""
+"""The part of the SDK that keeps what must not be lost: backups, escrow, and the ledger's keys.
+
+See vault/sdk.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policy import Ground
-from vault import escrowing
+from vault import checkpointing, escrowing
 from vault.backup.building import Materials
 from vault.backup.data import DataBackupReport, backup_data
 from vault.backup.drill import DrillReport, drill
@@ -17,13 +20,26 @@ from vault.erasing import Erasure
 from vault.escrow.attestation import Attestation
 from vault.escrow.shares import Share
 from vault.escrowing import Approval
+from vault.logkeys import Rotation
 from vault.shredding import ShredReport
 
 
 class Safekeeping:
-    """Backups, drills and the escrow of an open vault."""
+    """Backups, drills, the escrow and the ledger's keys of an open vault."""
 
     _core: Core
+
+    def rotate_log_keys(self, *, actor: str | None = None, purpose: str | None = None) -> Rotation:
+        """Sign a closing checkpoint, retire the keys that sign the ledger, and make new ones (PR6).
+
+        What the old keys signed stays verifiable. Trust files and data backups that are made from
+        now on name the new keys. Keys that have signed nothing yet are not replaced.
+
+        Raises:
+            RolledBack, Forked, SignerStateLost: the database is not the one that was signed last;
+                no key was changed.
+        """
+        return checkpointing.rotate(self._core, self._core.caller(actor, purpose))
 
     def backup_data(self, out: str | Path) -> DataBackupReport:
         """Write everything but keys into a new file; any copy of vault.db counts as a key backup.

@@ -20,17 +20,43 @@ from sqlalchemy import Connection, create_engine, event
 
 from ledger import integrator, log, tables
 from ledger.checkpoint import Checkpoint
+from ledger.cosignature import NO_TIME, MlDsaCosigner
 from ledger.fault import Fault
 from ledger.fsck import Fsck
 from ledger.log import Log
-from ledger.note import Note, verify
-from ledger.signer import Signer, store_checkpoint
+from ledger.logkeys import LogKey, LogKeys
+from ledger.note import Note, sign
+from ledger.signer import NoteSigner, Signer, SignerMemory, store_checkpoint
 
 ORIGIN = "datakluis.example/gemeente"
 KEY = SigningKey(hashlib.sha256(b"the log's key in tests").digest())
 OTHER_KEY = SigningKey(hashlib.sha256(b"somebody else's key").digest())
 VECTORS = Path(__file__).parents[1] / "vectors"
 SIGNED_AT = 1_780_000_000
+
+
+def private_keys(key: SigningKey = KEY, origin: str = ORIGIN) -> tuple[NoteSigner, MlDsaCosigner]:
+    """An Ed25519 key, and an ML-DSA-44 key that the tests find by it."""
+    seed = hashlib.sha256(b"the ML-DSA-44 key beside " + bytes(key)).digest()
+    return NoteSigner(origin, key), MlDsaCosigner(origin, seed)
+
+
+@cache
+def log_keys(key: SigningKey = KEY, origin: str = ORIGIN) -> LogKeys:
+    """The register of a log that has always signed with both keys."""
+    return LogKeys(tuple(LogKey(one.verifier) for one in private_keys(key, origin)))
+
+
+def signer_of(folder: Path, key: SigningKey = KEY, origin: str = ORIGIN) -> Signer:
+    memory = SignerMemory(folder, log_keys(key, origin))
+    return Signer(memory, lambda: private_keys(key, origin))
+
+
+def sign_with_both(checkpoint: Checkpoint, key: SigningKey = KEY, name: str = ORIGIN) -> Note:
+    """What a log signs, or what someone signs who stole its keys."""
+    _, ml_dsa = private_keys(key, name)
+    text = checkpoint.text()
+    return Note(text, (sign(text, name, key), ml_dsa.cosign(checkpoint, NO_TIME)))
 
 
 class Injected(Exception):
@@ -158,7 +184,7 @@ class Ledger:
         event.listen(self.engine, "connect", _set_up)
         event.listen(self.engine, "begin", _begin)
         self._writer = self.engine.execution_options(begin="BEGIN IMMEDIATE")
-        self.signer = Signer(ORIGIN, key, self.signer_folder)
+        self.signer = signer_of(self.signer_folder, key)
         if new:
             self.signer_folder.mkdir(parents=True)
             with self.write() as connection:
@@ -239,9 +265,8 @@ class Ledger:
 
 
 def checkpoint_of(note: Note, key: SigningKey = KEY) -> Checkpoint:
-    """The statement of a note, once its signature is verified."""
-    verify(note, Signer(ORIGIN, key, Path()).verifier)
-    return Checkpoint.parse(note.text)
+    """The statement of a note, once its signatures are verified."""
+    return log_keys(key).verify(note)
 
 
 def off_history(notes: Iterable[Note], entries: list[bytes]) -> list[int]:

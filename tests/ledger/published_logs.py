@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ledger_fixtures import KEY, ORIGIN, Ledger, NaiveTree
+from ledger_fixtures import KEY, ORIGIN, Ledger, NaiveTree, sign_with_both
 from nacl.signing import SigningKey
 
 from ledger.checkpoint import Checkpoint
+from ledger.destination import FolderDestination
 from ledger.errors import SourceMissing
-from ledger.note import Note, sign
+from ledger.note import Note
 from ledger.publish import ExportReport, export
 
 
@@ -37,8 +38,7 @@ def bundle_of(entries: list[bytes]) -> bytes:
 def signed_checkpoint(
     size: int, root: bytes, origin: str = ORIGIN, key: SigningKey = KEY, name: str = ORIGIN
 ) -> Note:
-    text = Checkpoint(origin, size, root).text()
-    return Note(text, (sign(text, name, key),))
+    return sign_with_both(Checkpoint(origin, size, root), key, name)
 
 
 def expected_files(entries: list[bytes], note: Note) -> dict[str, bytes]:
@@ -63,7 +63,7 @@ def published_files(folder: Path) -> dict[str, bytes]:
 
 def publish(ledger: Ledger, folder: Path) -> ExportReport:
     with ledger.read() as log:
-        return export(log, folder)
+        return export(log, FolderDestination(folder))
 
 
 class MemorySource:

@@ -24,6 +24,8 @@ from ledger_fixtures import (
     erasure_entry,
     pointer,
     shred_entry,
+    sign_with_both,
+    signer_of,
     version_entry,
 )
 
@@ -34,7 +36,7 @@ from ledger.fsck import Fsck
 from ledger.log import Log
 from ledger.note import Note, sign
 from ledger.pointer import format_pointer
-from ledger.signer import LAST_CHECKPOINT, Signer
+from ledger.signer import LAST_CHECKPOINT
 from ledger.tiles import TILE_WIDTH
 
 SIZE = 600
@@ -124,8 +126,7 @@ def build(ledger: Ledger, entries: list[bytes], widths: tuple[int, ...] | None =
 
 
 def signed_note(size: int, root: bytes, origin: str = ORIGIN, key=KEY) -> Note:
-    text = Checkpoint(origin, size, root).text()
-    return Note(text, (sign(text, ORIGIN, key),))
+    return sign_with_both(Checkpoint(origin, size, root), key)
 
 
 def set_bundle(ledger: Ledger, number: int, raw: bytes) -> None:
@@ -194,7 +195,13 @@ def broken_signature(ledger: Ledger) -> None:
     note = signed_note(520, root_at(ledger, 520))
     line = note.signatures[0]
     broken = type(line)(line.name, line.key_id, line.signature[:-1] + b"\x00")
-    set_note(ledger, 520, Note(note.text, (broken,)).format())
+    set_note(ledger, 520, Note(note.text, (broken, *note.signatures[1:])).format())
+
+
+def stripped_line(ledger: Ledger) -> None:
+    """Each of both signatures is required."""
+    note = signed_note(520, root_at(ledger, 520))
+    set_note(ledger, 520, Note(note.text, note.signatures[:1]).format())
 
 
 def checkpoint_of_another_log(ledger: Ledger) -> None:
@@ -344,6 +351,8 @@ CAUSES = [
     Cause(6, "another tree signed by the log's key", other_tree_signed,
           ["checkpoint of 520 leaves"], ("_checkpoints",)),
     Cause(6, "signed by another key", signed_by_another, ["checkpoint of 520 leaves"],
+          ("_checkpoints",)),
+    Cause(6, "a signature line stripped", stripped_line, ["checkpoint of 520 leaves"],
           ("_checkpoints",)),
     Cause(6, "signature broken", broken_signature, ["checkpoint of 520 leaves"],
           ("_checkpoints",)),
@@ -716,7 +725,7 @@ def test_fsck_writes_nothing(ledger):
 
 def test_fsck_checks_one_picture_while_the_log_grows(ledger):
     with ledger.read() as seen:
-        run = Fsck(seen, Signer(ORIGIN, KEY, ledger.signer_folder).memory).run()
+        run = Fsck(seen, signer_of(ledger.signer_folder).memory).run()
         Log(seen.connection).head()
         with ledger.write() as connection:
             log.append_pending(connection, [version_entry(pointer(1 << 55))])

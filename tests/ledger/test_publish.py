@@ -365,7 +365,7 @@ def test_control_without_the_comparisons_a_damaged_bundle_is_published(ledger, f
     publish(ledger, folder)
     assert (folder / "tile/entries/001").read_bytes() == bundle_of(other)
     with pytest.raises(BadPublication):
-        read_entries(FolderSource(folder), ledger.signer.verifier)
+        read_entries(FolderSource(folder), ledger.signer.keys)
 
 
 def hollow(real):
@@ -427,7 +427,7 @@ def test_p5_an_export_that_breaks_off_anywhere_leaves_a_whole_log(tmp_path, ledg
             except Injected:
                 broke = True
         assert broke == (steps.reached == fail_at)
-        found = read_entries(FolderSource(folder), ledger.signer.verifier)
+        found = read_entries(FolderSource(folder), ledger.signer.keys)
         assert list(found.entries()) == ledger.entries()[: found.size]
         outcomes[f"{found.size} published"] += 1
         publish(ledger, folder)

@@ -16,6 +16,7 @@ from ledger_fixtures import (
     Ledger,
     NaiveTree,
     Records,
+    log_keys,
     pointer,
     version_entry,
 )
@@ -41,11 +42,10 @@ from ledger.errors import (
     SourceUnreachable,
 )
 from ledger.log import append_pending
-from ledger.note import VerifierKey
 from ledger.replay import PublishedLog, extend, read_entries, replay_onto
 from ledger.source import FolderSource
 
-VERIFIER = VerifierKey(ORIGIN, bytes(KEY.verify_key))
+KEYS = log_keys()
 ENTRIES = Records(seed=31, every_kind=True).take(600)
 
 
@@ -58,7 +58,7 @@ def ledger(tmp_path):
 
 @pytest.fixture(scope="module")
 def published() -> PublishedLog:
-    return read_entries(memory_log(ENTRIES), VERIFIER)
+    return read_entries(memory_log(ENTRIES), KEYS)
 
 
 def append(ledger: Ledger, entries: list[bytes]) -> None:
@@ -90,7 +90,7 @@ def tree_rows(ledger: Ledger) -> dict[str, list[tuple[object, ...]]]:
 @pytest.mark.parametrize("size", [0, 1, 2, 255, 256, 257, 511, 512, 513, 600])
 def test_the_entries_are_those_that_were_published(size):
     source = memory_log(ENTRIES[:size])
-    found = read_entries(source, VERIFIER)
+    found = read_entries(source, KEYS)
     assert (found.size, found.checkpoint.origin) == (size, ORIGIN)
     assert found.note.format().encode() == source.files["checkpoint"]
     assert list(found.entries()) == ENTRIES[:size]
@@ -98,7 +98,7 @@ def test_the_entries_are_those_that_were_published(size):
     # Each bundle and the checkpoint were asked for, and no tile was needed.
     wanted = {path for path in source.files if not path.startswith(("tile/0", "tile/1"))}
     fresh = memory_log(ENTRIES[:size])
-    read_entries(fresh, VERIFIER)
+    read_entries(fresh, KEYS)
     assert set(fresh.reads) == wanted
 
 
@@ -117,7 +117,7 @@ def test_every_root_and_every_start(published):
 def test_tiles_of_three_levels_are_checked():
     entries = [version_entry(pointer(n)) for n in range(65_800)]
     source = memory_log(entries)
-    found = read_entries(source, VERIFIER)
+    found = read_entries(source, KEYS)
     tree = NaiveTree(entries)
     for size in (65_535, 65_536, 65_537, 65_800, 40_000, 512):
         assert found.root(size) == tree.root(size)
@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_the_log():
         del entries
         source = Endless({"checkpoint": note.format().encode()})
         tracemalloc.start()
-        for _ in read_entries(source, VERIFIER).entries():
+        for _ in read_entries(source, KEYS).entries():
             pass
         peaks[bundles] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -164,7 +164,7 @@ def test_memory_does_not_grow_with_the_log():
 def reading_of(source: MemorySource, entries: list[bytes]) -> str:
     """What becomes of reading a log to its end: the error, the faults, or nothing."""
     try:
-        found = read_entries(source, VERIFIER)
+        found = read_entries(source, KEYS)
         handed = list(found.entries())
         faults = list(found.faults())
     except LedgerError as error:
@@ -201,7 +201,7 @@ def test_control_without_the_root_flipped_entries_are_accepted(monkeypatch):
     source.files[path] = source.files[path][:-1] + b"\x00"
     assert reading_of(source, ENTRIES[:40]) == "BadPublication"
     monkeypatch.setattr(replay.hmac, "compare_digest", lambda one, other: True)
-    handed = list(read_entries(source, VERIFIER).entries())
+    handed = list(read_entries(source, KEYS).entries())
     assert handed != ENTRIES[:40]
 
 
@@ -229,7 +229,7 @@ def test_damaged_files_of_a_larger_log_are_refused():
 def test_another_key_is_a_bad_signature():
     source = memory_log(ENTRIES[:3], key=OTHER_KEY)
     with pytest.raises(BadSignature):
-        read_entries(source, VERIFIER)
+        read_entries(source, KEYS)
 
 
 def test_a_signed_text_that_is_no_checkpoint():
@@ -237,7 +237,7 @@ def test_a_signed_text_that_is_no_checkpoint():
     text = note.text + "an extension line\n"
     signed = type(note)(text, (replay_sign(text),))
     with pytest.raises(Malformed):
-        read_entries(MemorySource({"checkpoint": signed.format().encode()}), VERIFIER)
+        read_entries(MemorySource({"checkpoint": signed.format().encode()}), KEYS)
 
 
 def replay_sign(text: str):
@@ -252,7 +252,7 @@ def test_an_entry_is_handed_out_only_from_a_bundle_that_is_still_what_was_verifi
         ["tile/entries/000", "tile/entries/001", "tile/entries/002.p/88"]
     ):
         source = memory_log(ENTRIES)
-        found = read_entries(source, VERIFIER)
+        found = read_entries(source, KEYS)
         data = source.files[path]
         source.files[path] = data[:-1] + bytes([data[-1] ^ 1])
         handed = []
@@ -272,23 +272,23 @@ def test_a_partial_bundle_that_has_grown_full_meanwhile(tmp_path, ledger):
     records = Records(seed=33)
     ledger.checkpoint(records.take(200))
     publish(ledger, tmp_path / "log")
-    found = read_entries(FolderSource(tmp_path / "log"), VERIFIER)
+    found = read_entries(FolderSource(tmp_path / "log"), KEYS)
     old = (tmp_path / "log" / "checkpoint").read_bytes()
     ledger.checkpoint(records.take(100))
     assert publish(ledger, tmp_path / "log").removed == 2
     assert list(found.entries()) == ledger.entries()[:200]
     (tmp_path / "log" / "checkpoint").write_bytes(old)
-    again = read_entries(FolderSource(tmp_path / "log"), VERIFIER)
+    again = read_entries(FolderSource(tmp_path / "log"), KEYS)
     assert list(again.entries()) == ledger.entries()[:200]
     # The full bundle is refused as well when it is not what the older checkpoint covers.
     path = tmp_path / "log" / "tile/entries/000"
     whole = path.read_bytes()
     path.write_bytes(whole[:9] + b"\xff" + whole[10:])
     with pytest.raises(BadPublication):
-        read_entries(FolderSource(tmp_path / "log"), VERIFIER)
+        read_entries(FolderSource(tmp_path / "log"), KEYS)
     path.write_bytes(whole[:-58])
     with pytest.raises(BadPublication, match="holds 255 entries, not 256") as caught:
-        read_entries(FolderSource(tmp_path / "log"), VERIFIER)
+        read_entries(FolderSource(tmp_path / "log"), KEYS)
     assert caught.value.path == "tile/entries/000"
 
 
@@ -308,7 +308,7 @@ def test_every_prefix_reaches_the_same_tree(ledger, whole):
     """Every size to 300: the same rows in every table, and a ledger that fsck finds sound."""
     rows, note, signer_folder = whole
     assert note == signed_checkpoint(300, NaiveTree(ENTRIES[:300]).root(300))
-    published = read_entries(MemorySource(expected_files(ENTRIES[:300], note)), VERIFIER)
+    published = read_entries(MemorySource(expected_files(ENTRIES[:300], note)), KEYS)
     shutil.copytree(signer_folder, ledger.signer_folder, dirs_exist_ok=True)
     empty = ledger.dump()
     for size in range(301):
@@ -343,7 +343,7 @@ def test_er6_a_restored_database_signs_again_after_the_replay(tmp_path):
     with Ledger(tmp_path / "restored", new=False) as restored:
         with pytest.raises(RolledBack):
             restored.sign()
-        found = read_entries(FolderSource(tmp_path / "log"), VERIFIER)
+        found = read_entries(FolderSource(tmp_path / "log"), KEYS)
         assert replayed(restored, found) == 420
         assert restored.entries() == entries
         assert (restored.pending(), len(waiting)) == ([], 20)
@@ -390,7 +390,7 @@ def test_each_leaf_takes_one_waiting_entry_the_oldest(ledger):
     with ledger.read() as log:
         rows = "SELECT id FROM ledger_pending ORDER BY id"
         numbers = [row[0] for row in log.connection.exec_driver_sql(rows)]
-    assert replayed(ledger, read_entries(source, VERIFIER)) == 2
+    assert replayed(ledger, read_entries(source, KEYS)) == 2
     # The first leaf was there before: only the two that came are taken out.
     assert ledger.pending() == [two, one, one]
     left = [row[0] for row in ledger.sql("SELECT id FROM ledger_pending ORDER BY id")]
@@ -401,7 +401,7 @@ def test_a_replay_that_adds_nothing_takes_nothing_out(ledger):
     one = version_entry(pointer(1))
     append(ledger, [one])
     ledger.put([one])
-    assert replayed(ledger, read_entries(memory_log([one]), VERIFIER)) == 0
+    assert replayed(ledger, read_entries(memory_log([one]), KEYS)) == 0
     assert ledger.pending() == [one]
 
 
@@ -423,7 +423,7 @@ def test_an_entry_that_this_version_does_not_know_is_not_appended(ledger):
             extend(connection, entries)
         assert ledger.dump() == before
     with pytest.raises(Malformed):
-        replayed(ledger, read_entries(memory_log([ENTRIES[0], later]), VERIFIER))
+        replayed(ledger, read_entries(memory_log([ENTRIES[0], later]), KEYS))
     assert ledger.dump() == before
 
 
@@ -434,7 +434,7 @@ def test_a_database_that_is_ahead_gets_the_note_alone(ledger):
     append(ledger, ENTRIES)
     ledger.put([ENTRIES[5]])
     before = tree_rows(ledger)
-    published = read_entries(memory_log(ENTRIES[:300]), VERIFIER)
+    published = read_entries(memory_log(ENTRIES[:300]), KEYS)
     assert replayed(ledger, published) == 0
     after = tree_rows(ledger)
     assert after.pop("ledger_checkpoint") == [(300, published.note.format(), SIGNED_AT)]
@@ -454,13 +454,13 @@ def test_another_history_is_a_fork(ledger, place, size):
     append(ledger, changed_at(place)[:300])
     before = ledger.dump()
     with pytest.raises(Forked) as caught:
-        replayed(ledger, read_entries(memory_log(ENTRIES[:size]), VERIFIER))
+        replayed(ledger, read_entries(memory_log(ENTRIES[:size]), KEYS))
     assert caught.value.signed == size
     assert ledger.dump() == before
     append(ledger, ENTRIES[300:])
     before = ledger.dump()
     with pytest.raises(Forked):
-        replayed(ledger, read_entries(memory_log(ENTRIES[:size]), VERIFIER))
+        replayed(ledger, read_entries(memory_log(ENTRIES[:size]), KEYS))
     assert ledger.dump() == before
 
 
@@ -473,7 +473,7 @@ def test_two_entries_in_another_order_are_a_fork(ledger, published):
 def test_another_log_is_a_fork_also_for_an_empty_database(ledger):
     other = memory_log(ENTRIES[:5], origin="datakluis.example/elders")
     with pytest.raises(Forked):
-        replayed(ledger, read_entries(other, VERIFIER))
+        replayed(ledger, read_entries(other, KEYS))
     assert ledger.entries() == []
 
 
@@ -539,7 +539,7 @@ def test_a_source_that_breaks_off_leaves_the_database_as_it_was(ledger):
     for source.fail_at in itertools.count():
         source.reads.clear()
         try:
-            replayed(ledger, read_entries(source, VERIFIER))
+            replayed(ledger, read_entries(source, KEYS))
         except SourceUnreachable:
             failed += 1
             assert ledger.dump() == before
@@ -552,7 +552,7 @@ def test_a_source_that_breaks_off_leaves_the_database_as_it_was(ledger):
 
 def test_a_source_that_loses_a_file_between_the_two_passes(ledger):
     source = memory_log(ENTRIES)
-    found = read_entries(source, VERIFIER)
+    found = read_entries(source, KEYS)
     del source.files["tile/entries/001"]
     before = ledger.dump()
     with pytest.raises(SourceMissing):
@@ -562,7 +562,7 @@ def test_a_source_that_loses_a_file_between_the_two_passes(ledger):
 
 def test_a_source_that_changes_between_the_two_passes(ledger):
     source = memory_log(ENTRIES)
-    found = read_entries(source, VERIFIER)
+    found = read_entries(source, KEYS)
     source.files["tile/entries/001"] = memory_log(changed_at(300)).files["tile/entries/001"]
     before = ledger.dump()
     with pytest.raises(BadPublication):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ledger_fixtures import (
+    KEY,
     ORIGIN,
     OTHER_KEY,
     SIGNED_AT,
@@ -18,8 +19,11 @@ from ledger_fixtures import (
     NaiveTree,
     Records,
     checkpoint_of,
+    log_keys,
     off_history,
     pointer,
+    private_keys,
+    signer_of,
     version_entry,
 )
 
@@ -27,7 +31,7 @@ from ledger.checkpoint import Checkpoint
 from ledger.errors import Forked, LedgerError, RolledBack, SignerStateLost
 from ledger.log import Head, Log
 from ledger.note import Note, sign
-from ledger.signer import LAST_CHECKPOINT, Signer, SignerMemory, store_checkpoint
+from ledger.signer import LAST_CHECKPOINT, SignerMemory, store_checkpoint
 
 
 @pytest.fixture
@@ -104,7 +108,10 @@ def test_a_larger_head_gets_a_new_note_on_the_same_history(signed):
 
 
 def test_a_signer_does_not_show_its_key(ledger):
-    assert repr(ledger.signer) == f"Signer({ledger.signer.verifier})"
+    assert repr(ledger.signer) == "Signer()"
+    for one in private_keys():
+        assert bytes(KEY).hex() not in repr(one)
+        assert str(bytes(KEY)) not in repr(one)
 
 
 # A database that is not the one that was signed.
@@ -142,7 +149,7 @@ def test_an_older_copy_that_went_on_differently_is_no_way_round(ledger, other, e
 
     # Control: a signer that forgot would have signed both, and the two contradict each other.
     with ledger.read() as seen:
-        forgetful = Signer(ORIGIN, ledger.signer._key, ledger.folder / "forgetful")
+        forgetful = signer_of(ledger.folder / "forgetful")
         (ledger.folder / "forgetful").mkdir()
         forgetful.begin(Checkpoint(ORIGIN, 0, NaiveTree([]).root(0)))
         second, _ = forgetful.sign_head(seen)
@@ -269,12 +276,15 @@ def loses(ledger: Ledger, content: bytes | None) -> None:
 
 def test_a_byte_flipped_anywhere_in_the_memory_is_seen(signed):
     whole = memory_file(signed).read_bytes()
+    flipped = 0
+    # All bits up to the long signature, and one bit of each byte of that.
     for place in range(len(whole)):
-        for bit in range(8):
+        for bit in range(8) if place < 350 else (place % 8,):
             loses(signed, whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
-            if bit == 0 and place % 20 == 0:
-                refuses(signed, SignerStateLost)
-    print(f"{8 * len(whole)} flipped bits, none passed")
+            flipped += 1
+        if place % 100 == 0:
+            refuses(signed, SignerStateLost)
+    print(f"{flipped} flipped bits, none passed")
     memory_file(signed).write_bytes(whole)
     assert checkpoint_of(signed.sign()).size == 300
 
@@ -309,9 +319,9 @@ def test_a_folder_in_the_place_of_the_memory(signed):
 
 def test_a_memory_by_another_key_or_for_another_text_is_seen(signed):
     checkpoint = checkpoint_of(signed.sign())
-    other = Signer(ORIGIN, OTHER_KEY, signed.folder)._sign(checkpoint)
+    other = signer_of(signed.folder, OTHER_KEY)._sign(checkpoint)
     loses(signed, other.format().encode())
-    elsewhere = Signer("datakluis.example/elders", signed.signer._key, signed.folder)
+    elsewhere = signer_of(signed.folder, origin="datakluis.example/elders")
     loses(signed, elsewhere._sign(checkpoint).format().encode())
     # The signature of one checkpoint under the text of another.
     smaller = Checkpoint(ORIGIN, 200, NaiveTree(signed.entries()).root(200))
@@ -322,7 +332,7 @@ def test_a_memory_by_another_key_or_for_another_text_is_seen(signed):
 
 
 def sign_text(ledger: Ledger, text: str) -> Note:
-    return Note(text, (sign(text, ORIGIN, ledger.signer._key),))
+    return Note(text, (sign(text, ORIGIN, KEY),))
 
 
 def test_another_key_cannot_go_on_where_this_one_stopped(signed):
@@ -331,12 +341,15 @@ def test_another_key_cannot_go_on_where_this_one_stopped(signed):
     assert checkpoint_of(signed.sign()).size == 300
 
 
-def test_an_older_memory_goes_on_to_the_same_note(signed):
+def test_an_older_memory_goes_on_to_the_same_checkpoint(signed):
     """An older memory beside the newest database is no danger: the tree still extends it."""
     newest = signed.sign()
     older = Checkpoint(ORIGIN, 200, NaiveTree(signed.entries()).root(200))
     signed.signer.memory.remember(signed.signer._sign(older))
-    assert signed.sign() == newest
+    # ML-DSA-44 signs at random, so the note is another.
+    assert signed.sign().text == newest.text
+    with signed.read() as seen:
+        assert seen.latest_checkpoint() == newest
 
 
 # Failures while remembering and storing, as "not persisted" and as "persisted but reported failed".
@@ -538,14 +551,14 @@ def two_at_once(ledger: Ledger) -> tuple[bool, list[int]]:
             remembered.append(checkpoint_of(note).size)
 
     def first() -> None:
-        slow = Signer(ORIGIN, ledger.signer._key, ledger.signer_folder)
-        slow.memory = Slow(ledger.signer_folder, slow.verifier)
+        slow = signer_of(ledger.signer_folder)
+        slow.memory = Slow(ledger.signer_folder, log_keys())
         with ledger.read() as seen:
             slow.sign_head(seen)
 
     def second() -> None:
-        quick = Signer(ORIGIN, ledger.signer._key, ledger.signer_folder)
-        quick.memory = Quick(ledger.signer_folder, quick.verifier)
+        quick = signer_of(ledger.signer_folder)
+        quick.memory = Quick(ledger.signer_folder, log_keys())
         with ledger.read() as seen:
             quick.sign_head(seen)
         second_done.set()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_fixtures import KEY, ORIGIN, NaiveTree, Records
+from ledger_fixtures import NaiveTree, Records, log_keys
 from published_logs import expected_files, memory_log, signed_checkpoint
 
 from ledger.errors import (
@@ -27,11 +27,10 @@ from ledger.errors import (
     SourceUnreachable,
 )
 from ledger.net.source import HttpSource
-from ledger.note import VerifierKey
 from ledger.replay import read_entries
 from ledger.source import MAX_BUNDLE_BYTES, MAX_TILE_BYTES, FolderSource, size_limit
 
-VERIFIER = VerifierKey(ORIGIN, bytes(KEY.verify_key))
+KEYS = log_keys()
 ENTRIES = Records(seed=21, every_kind=True).take(600)
 FILES = memory_log(ENTRIES).files
 LATE = 0.5
@@ -163,7 +162,7 @@ def test_a_log_on_a_web_server_reads_like_one_in_a_folder(folder):
                 with pytest.raises(SourceMissing) as caught:
                     source.read(path)
                 assert caught.value.path == path
-            found = read_entries(source, VERIFIER)
+            found = read_entries(source, KEYS)
             assert list(found.entries()) == ENTRIES
             assert list(found.faults()) == []
 
@@ -376,7 +375,7 @@ def test_a_server_with_another_log_is_found_out(tmp_path, name):
     with serving(partial(Quiet, directory=tmp_path)) as url:
         for source in (HttpSource(url), FolderSource(tmp_path)):
             with pytest.raises(raised):
-                read_entries(source, VERIFIER)
+                read_entries(source, KEYS)
 
 
 # TLS
@@ -449,7 +448,7 @@ def test_a_server_must_prove_its_name(folder, certificate, monkeypatch):
             source.read("checkpoint")
         # Control: once the certificate is trusted, the log is read.
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        assert list(read_entries(source, VERIFIER).entries()) == ENTRIES
+        assert list(read_entries(source, KEYS).entries()) == ENTRIES
 
 
 def test_a_proxy_of_the_environment_is_asked(folder, monkeypatch):

@@ -1,8 +1,9 @@
 """Makes the golden vectors of the anchor room's formats: `python tests/vectors/generate_anchor.py`.
 
-One small log of twelve entries, with checkpoints at four, seven and twelve leaves and a local
-anchor. Keys, pointers and commitment keys come from fixed seeds and times are fixed, so every run
-writes the same bytes. What is added stands behind what was there, so that no file changes. These
+One small log of sixteen entries, with checkpoints at four, seven, twelve and sixteen leaves and a
+local anchor. Keys, pointers and commitment keys come from fixed seeds and times are fixed, so every run
+writes the same bytes; ML-DSA signatures are random, so those that were made once are kept in
+anchor_signatures.json and are used again. What is added stands behind what was there, so that no file changes. These
 are the first released versions of the formats: whatever the code becomes, these files verify, and
 `tests/anchor/independent_verifier.py`, which shares no code with it, says the same.
 """
@@ -26,30 +27,50 @@ from nacl.signing import SigningKey
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from anchor.evidence import Evidence, Group, Opening
+from anchor.consistency import ConsistencyFile
+from anchor.evidence import Evidence, Group, Opening, StateEntry
 from anchor.receipt import NO_PREDECESSOR, LocalReceipt, key_name
 from anchor.statement import AnchorStatement
 from anchor.steps import Step
-from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
+from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile, WatchedRange
 from ledger import merkle
+from ledger.action import (
+    RULED,
+    Action,
+    EnactList,
+    Found,
+    Member,
+    Role,
+    Stop,
+    approve,
+    list_item,
+)
 from ledger.checkpoint import Checkpoint
 from ledger.commitment import Committer
+from ledger.cosignature import NO_TIME, CosignerKey, Ed25519Cosigner, MlDsaCosigner
 from ledger.entry import (
     ORDINARY_TREE,
+    EntryKind,
+    Membership,
     encode_certificate,
     encode_erasure,
+    encode_governance,
+    encode_listed_erasure,
     encode_shred,
     encode_version,
     parse_entry,
 )
-from ledger.note import Note, VerifierKey, sign
+from ledger.governance import DEFAULT_RULES
+from ledger.note import Note, SignatureLine, VerifierKey, decode_base64, encode_base64, sign
 from ledger.tlogproof import LogProof
+from ledger.witnesspolicy import WitnessPolicy
 
 ORIGIN = "datakluis.example/hoorn"
-SIZES = (4, 7, 12)
+SIZES = (4, 7, 12, 16)
 FIRST_TIME = 1_767_225_600
 DAY = 86_400
 Signer = tuple[VerifierKey, SigningKey]
+Cosigning = Ed25519Cosigner | MlDsaCosigner
 
 
 def seeded(what: str) -> bytes:
@@ -66,6 +87,58 @@ FIRST = signer(ORIGIN, "first log key")
 SECOND = signer(f"{ORIGIN}/2027", "second log key")
 ANCHOR = signer(key_name(ORIGIN), "local anchor key")
 STRANGER = signer("vreemde.example/log", "key of a stranger")
+
+
+def ml_dsa(name: str, what: str) -> MlDsaCosigner:
+    return MlDsaCosigner(name, seeded(what))
+
+
+def ed25519(name: str, what: str) -> Ed25519Cosigner:
+    return Ed25519Cosigner(name, SigningKey(seeded(what)))
+
+
+FIRST_CENTURY = ml_dsa(ORIGIN, "first ML-DSA log key")
+SECOND_CENTURY = ml_dsa(f"{ORIGIN}/2027", "second ML-DSA log key")
+# Three witnesses, of which the second has two keys; and one that no policy names.
+GOUDA = ed25519("witness.example/gouda", "gouda")
+EDAM = ed25519("witness.example/edam", "edam")
+EDAM_CENTURY = ml_dsa("witness.example/edam", "edam ML-DSA")
+LEIDEN = ed25519("witness.example/leiden", "leiden")
+UNKNOWN = ed25519("witness.example/vreemd", "unknown witness")
+WITNESSES = (GOUDA, EDAM, EDAM_CENTURY, LEIDEN)
+POLICY = WitnessPolicy.parse(
+    "".join(
+        (
+            f"witness gouda {GOUDA.verifier}\n",
+            f"witness edam {EDAM.verifier}\n",
+            f"witness edam-century {EDAM_CENTURY.verifier}\n",
+            f"witness leiden {LEIDEN.verifier}\n",
+            "group edams any edam edam-century\n",
+            "group all 2 gouda edams leiden\n",
+            "quorum all\n",
+        )
+    ).encode()
+)
+SIGNATURES = Path(__file__).parent / "anchor_signatures.json"
+
+
+@cache
+def kept_signatures() -> dict[str, str]:
+    if not SIGNATURES.exists():
+        return {}
+    return dict(json.loads(SIGNATURES.read_text(encoding="utf-8"))["signatures"])
+
+
+def cosign(cosigner: Cosigning, text: str, timestamp: int) -> SignatureLine:
+    """The line of a cosigner, always the same one."""
+    key = cosigner.verifier
+    if isinstance(cosigner, Ed25519Cosigner):
+        return cosigner.cosign(Checkpoint.parse(text), timestamp)
+    name = hashlib.sha256(f"{key}\n{timestamp}\n{text}".encode()).hexdigest()
+    if name not in kept_signatures():
+        line = cosigner.cosign(Checkpoint.parse(text), timestamp)
+        kept_signatures()[name] = encode_base64(line.signature)
+    return SignatureLine(key.name, key.key_id, decode_base64(kept_signatures()[name]))
 
 
 def organisation_key(what: str) -> ec.EllipticCurvePrivateKey:
@@ -100,12 +173,17 @@ ORGANISATION = {
     "strict": ("organisation key", "second organisation key"),
 }
 
-# Who signs the checkpoints of a log whose key stays, is joined by a second, or makes way for it.
-SIGNERS: dict[str, dict[int, list[Signer]]] = {
-    "one": {4: [FIRST], 7: [FIRST], 12: [FIRST]},
-    "joined": {4: [FIRST], 7: [FIRST, SECOND], 12: [FIRST, SECOND]},
-    "rotated": {4: [FIRST], 7: [SECOND], 12: [SECOND]},
+# Who signs the checkpoints of a log whose key stays, is joined by a second, makes way for it, or is
+# two keys of which both make way, in view of witnesses.
+BOTH, BOTH_LATER = [FIRST, FIRST_CENTURY], [SECOND, SECOND_CENTURY]
+SIGNERS: dict[str, dict[int, list[Signer | MlDsaCosigner]]] = {
+    "one": {4: [FIRST], 7: [FIRST], 12: [FIRST], 16: [FIRST]},
+    "joined": {4: [FIRST], 7: [FIRST, SECOND], 12: [FIRST, SECOND], 16: [FIRST, SECOND]},
+    "rotated": {4: [FIRST], 7: [SECOND], 12: [SECOND], 16: [SECOND]},
+    "century": {4: BOTH, 7: BOTH, 12: BOTH, 16: BOTH_LATER},
 }
+# Size from which on a regime's checkpoints are cosigned, and by whom.
+COSIGNERS = {"century": (16, (GOUDA, EDAM_CENTURY))}
 
 # Record, version and payload of each of the first leaves.
 VERSIONS = [
@@ -119,6 +197,8 @@ VERSIONS = [
 # The leaves behind them: the erasure, a version and the erasure of a field group, the certificates
 # of both erasures, and the destruction of a generation of the tenant's ordinary key tree.
 ERASURE, GROUP_VERSION, GROUP_ERASURE, CERTIFICATE, GROUP_CERTIFICATE, SHRED = range(6, 12)
+# And behind those: the founding of governance, a list, an erasure that stands on it, and a stop.
+FOUNDING, LISTING, LISTED_ERASURE, STOP = range(12, 16)
 GROUP = 3
 GROUP_PAYLOAD = b'{"telefoon": "+31 20 555 01 23"}'
 CERTIFICATE_FILE = b"verklaring van vernietiging\n"
@@ -156,7 +236,48 @@ def later_leaves() -> list[bytes]:
     ]
 
 
-LEAVES = [*map(leaf_data, range(len(VERSIONS))), *later_leaves()]
+MEMBER_KEYS = {role: SigningKey(seeded(f"key of the {role.name.lower()}")) for role in Role}
+MEMBERS = tuple(
+    sorted(
+        Member(bytes(key.verify_key), seeded(f"organisation {role % 2}")[:16], role)
+        for role, key in MEMBER_KEYS.items()
+    )
+)
+LISTED = ("c", "d", "e")
+
+
+def decided(sequence: int, action: Action, roles: Sequence[Role], expiry: int = 100) -> bytes:
+    """The governance entry of an action that members in these roles approve."""
+    approvals = [approve(MEMBER_KEYS[one], ORIGIN, sequence, action, expiry) for one in roles]
+    return encode_governance(sequence, action, approvals)
+
+
+def listed_hash(level: int, index: int) -> bytes:
+    if level == 0:
+        return merkle.leaf_hash(list_item(pointer(LISTED[index]), 0))
+    left, right = listed_hash(level - 1, 2 * index), listed_hash(level - 1, 2 * index + 1)
+    return merkle.node_hash(left, right)
+
+
+def listed_erasure(index: int, sequence: int = 2) -> bytes:
+    path = tuple(merkle.inclusion_proof(index, len(LISTED), listed_hash))
+    membership = Membership(sequence, index, path)
+    return encode_listed_erasure(pointer(LISTED[index]), 1, membership)
+
+
+def governed_leaves() -> list[bytes]:
+    found = Found(MEMBERS, tuple(DEFAULT_RULES[kind] for kind in RULED))
+    enacted = EnactList(merkle.root(len(LISTED), listed_hash), len(LISTED))
+    return [
+        decided(1, found, list(Role)),
+        decided(2, enacted, [Role.OFFICER, Role.ARCHIVIST]),
+        listed_erasure(0),
+        decided(3, Stop(), [Role.AUDITOR]),
+    ]
+
+
+LEAVES = [*map(leaf_data, range(len(VERSIONS))), *later_leaves(), *governed_leaves()]
+GOVERNANCE = (FOUNDING, LISTING, STOP)
 OPENED = (*range(len(VERSIONS)), GROUP_VERSION)
 """Leaves that commit to a payload."""
 
@@ -170,14 +291,32 @@ def read_hash(level: int, index: int) -> bytes:
 @cache
 def checkpoint(size: int, regime: str = "one") -> Note:
     text = Checkpoint(ORIGIN, size, merkle.root(size, read_hash)).text()
-    signers = SIGNERS[regime][size]
-    return Note(text, tuple(sign(text, verifier.name, key) for verifier, key in signers))
+    return Note(text, (*own_lines(text, size, regime), *cosignatures(text, size, regime)))
+
+
+def own_lines(text: str, size: int, regime: str) -> list[SignatureLine]:
+    return [
+        cosign(one, text, NO_TIME)
+        if isinstance(one, MlDsaCosigner)
+        else sign(text, one[0].name, one[1])
+        for one in SIGNERS[regime][size]
+    ]
+
+
+def cosignatures(text: str, size: int, regime: str) -> list[SignatureLine]:
+    first, cosigners = COSIGNERS.get(regime, (0, ()))
+    return [cosign(one, text, FIRST_TIME) for one in cosigners if size >= first]
 
 
 @cache
 def statement(size: int, regime: str = "one") -> AnchorStatement:
-    verifiers = [verifier for verifier, _ in SIGNERS[regime][size]]
-    return AnchorStatement.of(checkpoint(size, regime), verifiers)
+    return AnchorStatement.of(checkpoint(size, regime), verifiers(size, regime))
+
+
+def verifiers(size: int, regime: str) -> list[VerifierKey | CosignerKey]:
+    return [
+        one.verifier if isinstance(one, MlDsaCosigner) else one[0] for one in SIGNERS[regime][size]
+    ]
 
 
 @cache
@@ -191,8 +330,28 @@ def receipt(size: int, regime: str = "one") -> LocalReceipt:
 def group(leaf: int, size: int, regime: str = "one", *, anchored: bool = False) -> Group:
     hashes = tuple(merkle.inclusion_proof(leaf, size, read_hash))
     receipts = (receipt(size, regime),) if anchored else ()
-    return Group(
-        LogProof(leaf, hashes, checkpoint(size, regime)), statement(size, regime), receipts
+    proof = LogProof(leaf, hashes, checkpoint(size, regime))
+    return Group(proof, statement(size, regime), receipts, tie(size, regime))
+
+
+def tie(size: int, regime: str) -> tuple[bytes, ...]:
+    """How a checkpoint of a retired key leads to the closing one."""
+    closing = next((one.closing for one in log_keys(regime) if one.covers(size)), None)
+    if closing is None or closing.size == size:
+        return ()
+    return tuple(merkle.consistency_proof(size, closing.size, read_hash))
+
+
+def state(leaf: int, size: int, regime: str) -> tuple[StateEntry, ...]:
+    """The governance entries that an entry goes by."""
+    entry = parse_entry(LEAVES[leaf])
+    before: tuple[int, ...] = ()
+    if entry.kind is EntryKind.GOVERNANCE:
+        before = tuple(one for one in GOVERNANCE if one < leaf)
+    elif entry.kind is EntryKind.LISTED_ERASURE:
+        before = (FOUNDING, LISTING)
+    return tuple(
+        StateEntry(parse_entry(LEAVES[one]), group(one, size, regime).proof) for one in before
     )
 
 
@@ -205,23 +364,56 @@ def evidence(
     opened: bool = False,
 ) -> Evidence:
     groups = tuple(group(leaf, size, regime, anchored=anchored) for size in sizes)
-    return Evidence(parse_entry(LEAVES[leaf]), groups, opening(leaf) if opened else None)
+    return Evidence(
+        parse_entry(LEAVES[leaf]),
+        groups,
+        opening(leaf) if opened else None,
+        state(leaf, sizes[0], regime),
+    )
+
+
+def consistency(old: int, new: int, regime: str = "one") -> ConsistencyFile:
+    proof = tuple(merkle.consistency_proof(old, new, read_hash))
+    return ConsistencyFile(checkpoint(old, regime), proof, checkpoint(new, regime))
+
+
+@cache
+def log_keys(regime: str) -> tuple[LogKey, ...]:
+    first, second = FIRST[0], SECOND[0]
+
+    def closing(size: int) -> Checkpoint:
+        return Checkpoint(ORIGIN, size, merkle.root(size, read_hash))
+
+    return {
+        "one": (LogKey(first),),
+        "joined": (LogKey(first), LogKey(second, 5)),
+        "rotated": (LogKey(first, 0, 4, closing(4)), LogKey(second, 5)),
+        "century": (
+            LogKey(first, 0, 12, closing(12)),
+            LogKey(FIRST_CENTURY.verifier, 0, 12, closing(12)),
+            LogKey(second, 13),
+            LogKey(SECOND_CENTURY.verifier, 13),
+        ),
+    }[regime]
 
 
 def trust(
     regime: str, require: Sequence[Step] = REQUIRED_AT_FIRST, organisations: Sequence[str] = ()
 ) -> TrustFile:
-    first, second = FIRST[0], SECOND[0]
-    keys = {
-        "one": (LogKey(first),),
-        "joined": (LogKey(first), LogKey(second, 5)),
-        "rotated": (LogKey(first, 0, 4), LogKey(second, 5)),
-    }[regime]
     certificates = tuple(map(organisation, organisations))
-    return TrustFile(ORIGIN, tuple(require), keys, (ANCHOR[0],), certificates)
+    policies, founding = (), None
+    if regime in COSIGNERS:
+        policies = (WatchedRange(POLICY, COSIGNERS[regime][0]),)
+        founding = hashlib.sha256(LEAVES[FOUNDING]).digest()
+    keys = log_keys(regime)
+    return TrustFile(ORIGIN, tuple(require), keys, (ANCHOR[0],), certificates, policies, founding)
 
 
-EVERY_CHECKED_STEP = tuple(step for step in Step if step is not Step.PUBLIC_ANCHOR)
+# Of evidence of a version in a log without witnesses.
+EVERY_CHECKED_STEP = tuple(
+    step for step in Step if step not in (Step.WITNESSES, Step.PUBLIC_ANCHOR, Step.AUTHORISATION)
+)
+WATCHED = (Step.LOG_SIGNATURE, Step.WITNESSES, Step.INCLUSION)
 
 
 def trust_files() -> dict[str, TrustFile]:
@@ -230,6 +422,9 @@ def trust_files() -> dict[str, TrustFile]:
         "joined": trust("joined", organisations=ORGANISATION["joined"]),
         "rotated": trust("rotated"),
         "strict": trust("one", EVERY_CHECKED_STEP, ORGANISATION["strict"]),
+        "century": trust("century"),
+        "watched": trust("century", WATCHED),
+        "governed": trust("century", (*WATCHED, Step.AUTHORISATION)),
     }
 
 
@@ -252,6 +447,22 @@ def evidence_files() -> dict[str, tuple[str, Evidence]]:
         "certificate": ("one", evidence(CERTIFICATE, [12], anchored=True)),
         "certificate of a group": ("joined", evidence(GROUP_CERTIFICATE, [12], "joined")),
         "shred": ("one", evidence(SHRED, [12], anchored=True)),
+        "retired keys": ("century", evidence(4, [7], "century", anchored=True, opened=True)),
+        "closing checkpoint": ("century", evidence(ERASURE, [12], "century")),
+        "cosigned": ("watched", evidence(4, [16], "century", anchored=True)),
+        "founding": ("governed", evidence(FOUNDING, [16], "century")),
+        "listed erasure": ("governed", evidence(LISTED_ERASURE, [16], "century", anchored=True)),
+        "stop": ("governed", evidence(STOP, [16], "century")),
+    }
+
+
+def consistency_files() -> dict[str, tuple[str, ConsistencyFile]]:
+    """Name to the trust file that verifies it, and the file."""
+    return {
+        "one key": ("one", consistency(4, 7)),
+        "key rotated": ("rotated", consistency(4, 12, "rotated")),
+        "to the closing checkpoint": ("century", consistency(7, 12, "century")),
+        "retired to cosigned": ("watched", consistency(7, 16, "century")),
     }
 
 
@@ -293,6 +504,14 @@ def files() -> dict[str, str]:
             ]
         },
     }
+    vectors["anchor_consistency.json"] = {
+        "files": [
+            {"name": name, "trust": trusted, "file": one.format().decode()}
+            for name, (trusted, one) in consistency_files().items()
+        ]
+    }
+    # Last, when all were made.
+    vectors["anchor_signatures.json"] = {"signatures": dict(sorted(kept_signatures().items()))}
     return {
         name: json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         for name, content in vectors.items()

@@ -62,7 +62,7 @@ class Trusted:
     """What ledger and anchors are held against.
 
     Attributes:
-        memory: what was signed last, and the ledger's public key.
+        memory: what was signed last, and the ledger's public keys.
         anchor_key: of the local anchor.
     """
 
@@ -153,4 +153,4 @@ def _anchors(core: Core, connection: Connection, trusted: Trusted | None) -> Ite
         anchor_key = VerifierKey(key_name(core.origin), bytes(core.keyring.anchor.verify_key))
         trusted = Trusted(core.signer.memory, anchor_key)
     path = core.folder / core.config.local_anchor
-    yield from check_anchors(connection, trusted.memory.verifier, trusted.anchor_key, path)
+    yield from check_anchors(connection, trusted.memory.keys, trusted.anchor_key, path)

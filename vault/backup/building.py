@@ -19,6 +19,7 @@ from ledger.checkpoint import Checkpoint
 from ledger.driver import run
 from ledger.errors import Malformed, RolledBack
 from ledger.log import Log
+from ledger.logkeys import LogKey, LogKeys
 from ledger.note import Note, VerifierKey
 from ledger.replay import read_entries, replay_onto
 from ledger.signer import SignerMemory
@@ -33,7 +34,14 @@ from vault.backup.assembling import (
     require_newer_keys,
     require_types,
 )
-from vault.backup.data import ANCHOR_KEY, CONFIGURATION, LOCAL_ANCHOR, LOG_KEY, SIGNED
+from vault.backup.data import (
+    ANCHOR_KEY,
+    CONFIGURATION,
+    LOCAL_ANCHOR,
+    LOG_KEYS,
+    LONE_LOG_KEY,
+    SIGNED,
+)
 from vault.backup.errors import KeysDestroyed, RestoreRefused
 from vault.backup.replaying import FINDINGS, Replayed, replay
 from vault.clock import Clock
@@ -41,10 +49,12 @@ from vault.config import FILE_NAME, load_config
 from vault.core import DATABASE_FILE, Core
 from vault.database import Database
 from vault.errors import BadBackup, InvalidInput, KeyGone
-from vault.keyring import SIGNER_FOLDER, Keyring
+from vault.keyring import Keyring
 from vault.keytree import KeyTree, root_of
+from vault.logkeys import SIGNER_FOLDER
 from vault.rootkeys.provider import TreeNumber
 
+OTHER_SIGNER = "that is the signer of another vault, or older than the data backup"
 _SCRATCH = "scratch"
 
 
@@ -121,6 +131,7 @@ class Building:
         keyring: whose providers open the key trees.
         clock: tells when the erasures are replayed.
         on_step: told each step.
+        register: the signer's register of the ledger's keys, where it is there.
     """
 
     def __init__(
@@ -130,12 +141,14 @@ class Building:
         keyring: Keyring,
         clock: Clock,
         on_step: OnStep,
+        register: LogKeys | None = None,
     ) -> None:
         self.folder = folder
         self._materials = materials
         self._keyring = keyring
         self._clock = clock
         self._on_step = on_step
+        self._register = register
         self._added = 0
         self._newest: Note | None = None
 
@@ -147,10 +160,27 @@ class Building:
         keys = scratch / "keys"
         return open_backups(self._materials.data, self._materials.keys, keys)
 
-    @property
-    def log_key(self) -> VerifierKey:
-        """The ledger's public key, as the data backup states it."""
-        return self._verifier(LOG_KEY)
+    @cached_property
+    def log_keys(self) -> LogKeys:
+        """The ledger's public keys, as the data backup states them, or the signer since.
+
+        Raises:
+            InvalidInput: the signer's are no later state of the data backup's.
+        """
+        stated = self._stated_log_keys()
+        if self._register is None:
+            return stated
+        if not self._register.continues(stated):
+            raise InvalidInput(OTHER_SIGNER)
+        return self._register
+
+    def _stated_log_keys(self) -> LogKeys:
+        if LOG_KEYS not in self.backups.texts:
+            return LogKeys((LogKey(self._verifier(LONE_LOG_KEY)),))
+        try:
+            return LogKeys.parse(self._text(LOG_KEYS).encode())
+        except Malformed as error:
+            raise BadBackup(f"the data backup's {LOG_KEYS}: {error}") from None
 
     def assemble(self) -> Database:
         """Put the rows together, extend the ledger and judge the keys: steps 1 to 3."""
@@ -168,7 +198,7 @@ class Building:
             require_types(connection)
         self._on_step(RestoreStep.ASSEMBLED)
         if self._materials.ledger is not None:
-            published = read_entries(self._materials.ledger, self.log_key)
+            published = read_entries(self._materials.ledger, self.log_keys)
             with database.write() as connection:
                 self._added = replay_onto(connection, published, self._clock.now())
             self._newest = published.note
@@ -243,10 +273,10 @@ class Building:
         """
         newest = self._newest_note()
         if not signs:
-            memory = SignerMemory(self.folder / _SCRATCH, self.log_key)
+            memory = SignerMemory(self.folder / _SCRATCH, self.log_keys)
             memory.remember(newest)
             return memory
-        memory = SignerMemory(self.folder / SIGNER_FOLDER, self.log_key)
+        memory = SignerMemory(self.folder / SIGNER_FOLDER, self.log_keys)
         with core.database.read() as connection:
             log = Log(connection)
             try:

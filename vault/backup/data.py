@@ -7,7 +7,8 @@ hand, counts as a key backup. Beside the tables it holds these texts (`kluis_con
 
     datakluis.toml      the configuration, as it stands in the vault's folder
     tenant              the name of the vault's key trees, 32 hex digits
-    log-key             the verifier key of the ledger (C2SP signed-note)
+    log-keys            the register of the ledger's keys (ledger/logkeys.py); in a backup of an
+                        earlier version log-key, the verifier key (C2SP signed-note) of its one key
     anchor-key          that of the local anchor
     signed-checkpoint   the note that the signer had signed last before the snapshot
     local-anchor        the local anchor's file, where there is one (anchor/local.py)
@@ -71,7 +72,8 @@ NEITHER: Final[tuple[str, ...]] = ()
 
 CONFIGURATION = FILE_NAME
 TENANT = "tenant"
-LOG_KEY = "log-key"
+LOG_KEYS = "log-keys"
+LONE_LOG_KEY = "log-key"
 ANCHOR_KEY = "anchor-key"
 SIGNED = "signed-checkpoint"
 LOCAL_ANCHOR = "local-anchor"
@@ -135,7 +137,7 @@ def _texts(core: Core) -> Mapping[str, str]:
         {
             CONFIGURATION: configuration,
             TENANT: core.tenant.hex(),
-            LOG_KEY: str(core.signer.verifier),
+            LOG_KEYS: core.signer.keys.format(),
             ANCHOR_KEY: str(anchor_key),
             SIGNED: note.format(),
         }

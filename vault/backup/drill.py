@@ -27,6 +27,7 @@ from sqlalchemy import Connection
 
 from anchor.errors import AnchorError
 from ledger.driver import run
+from ledger.destination import FolderDestination
 from ledger.errors import LedgerError, SourceUnreachable
 from ledger.log import Log
 from ledger.publish import export
@@ -116,7 +117,11 @@ def _rehearse(core: Core, materials: Materials, last_act: int) -> DrillReport:
             materials = replace(materials, ledger=_own_ledger(core, Path(name)))
         folder = Path(name) / "vault"
         folder.mkdir(mode=0o700)
-        building = Building(folder, materials, core.keyring, core.clock, lambda step: None)
+        # A ledger that is newer than the backup can be signed by keys that the backup knows not.
+        register = core.signer.keys if core.log_keys.has_register() else None
+        building = Building(
+            folder, materials, core.keyring, core.clock, lambda step: None, register
+        )
         restored = building.open(building.assemble(), None)
         try:
             report = building.finish(restored, signs=False)
@@ -132,7 +137,7 @@ def _own_ledger(core: Core, folder: Path) -> Source:
     published = folder / "ledger"
     checkpointing.checkpoint(core)
     with core.database.read() as connection:
-        export(Log(connection), published)
+        export(Log(connection), FolderDestination(published))
     return FolderSource(published)
 
 

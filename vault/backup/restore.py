@@ -1,7 +1,8 @@
 """Restoring: a vault out of a data backup, a chain of key backups and the newest ledger (ER6).
 
     1 assemble   both backups are of one vault; their rows go into a new database
-    2 extend     the published ledger, verified under the log key of the data backup, is appended
+    2 extend     the published ledger, verified under the log keys that the data backup names, or
+                 under those of the signer that is brought, is appended
     3 judge      the keys are of no destroyed generation and not older than the data
     4 open       configuration, root keys and signer are put in place; the trees must open
     5 replay     vault/backup/replaying.py: what was erased is erased again
@@ -37,11 +38,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ledger.driver import run
+from ledger.errors import SignerStateLost
 from ledger.files import flush
-from ledger.note import VerifierKey
-from ledger.signer import LOCK
+from ledger.logkeys import LogKeys
+from ledger.signer import LOCK, LOG_KEYS, SignerMemory
 from policy.assurance import ProviderKind
 from vault.backup.building import (
+    OTHER_SIGNER,
     Building,
     Materials,
     OnStep,
@@ -55,7 +58,8 @@ from vault.database import Database
 from vault.errors import Busy, ConfigurationError, InvalidInput, WrongPassphrase
 from vault.generations import GenerationState, load_generations, load_provider
 from vault.keyfile import encode_passphrase
-from vault.keyring import SIGNER_FOLDER, Keyring
+from vault.keyring import Keyring
+from vault.logkeys import SIGNER_FOLDER
 from vault.rootkeys.file import KEYS_FOLDER
 from vault.rootkeys.provider import TreeNumber
 
@@ -110,7 +114,9 @@ def restore(
     """
     encode_passphrase(passphrase)
     with _beside(order.folder) as folder:
-        building = Building(folder, order.materials, Keyring(folder, passphrase), clock, on_step)
+        register = None if order.signer is None else _register(order.signer)
+        keyring = Keyring(folder, passphrase)
+        building = Building(folder, order.materials, keyring, clock, on_step, register)
         report = _build(building, order, passphrase)
         for path in (*folder.rglob("*"), folder):
             flush(path)
@@ -221,8 +227,9 @@ def _bring_signer(building: Building, signer: Path, passphrase: str) -> None:
     """Copy the signer's folder.
 
     Raises:
-        InvalidInput: it is none, or that of another vault.
-        WrongPassphrase: the ledger's key does not open.
+        InvalidInput: it is none, or that of another vault, or older than the data backup.
+        SignerStateLost: it lacks a key of the ledger that is in use.
+        WrongPassphrase: a key of the ledger does not open.
     """
     if not signer.is_dir():
         raise InvalidInput(f"{signer} is not the signer folder of a vault")
@@ -231,9 +238,21 @@ def _bring_signer(building: Building, signer: Path, passphrase: str) -> None:
     for path in signer.iterdir():
         if path.is_file() and path.name != LOCK:
             write_durably(target / path.name, path.read_bytes())
-    key = Keyring(building.folder, passphrase).log
-    if VerifierKey(building.backups.origin, bytes(key.verify_key)) != building.log_key:
-        raise InvalidInput(f"{signer} is the signer of another vault")
+    files = Keyring(building.folder, passphrase).log(building.backups.origin)
+    keys = files.signer().keys
+    if not keys.continues(building.log_keys):
+        raise InvalidInput(OTHER_SIGNER)
+    files.require_in_use(keys)
+
+
+def _register(signer: Path) -> LogKeys | None:
+    """Return the register in a signer's folder, which one of an earlier version lacks."""
+    if not (signer / LOG_KEYS).exists():
+        return None
+    try:
+        return SignerMemory(signer).keys
+    except SignerStateLost as error:
+        raise InvalidInput(str(error)) from None
 
 
 @contextmanager

@@ -1,0 +1,532 @@
+"""A witness: it cosigns the checkpoints of logs, of each log only one history that only grows.
+
+Implements C2SP tlog-witness without the network (ledger/net/witnessserver.py) and without
+`sign-subtree`, which is optional. A request is
+
+    old <size of the tree that the witness cosigned last>
+    <base64 of a hash>              the consistency proof, 0 to 63 lines
+    <empty line>
+    <signed checkpoint>
+
+    1 parse; anything that would be written otherwise                           400
+    2 the origin must be registered                                             404
+    3 the log must have signed it                                               403
+    4 the old size must not exceed the checkpoint's                             400
+    5 a tree of no leaves has the root of RFC 6962 for it                       422
+    6 in one transaction that holds the write lock from its start:
+      a the old size must be the size that was cosigned last                    409, with that size
+      b the proof must lead from the root that was cosigned last to the new one 422
+      c cosign, store size, root and note; commit, flushed to the disk
+    7 answer with the cosignatures                                              200
+
+A request that comes between 6a and 6c of another waits, so no answer rolls another one back. A
+crash after 6c leaves a checkpoint that was cosigned and never answered; the log gets 409, or 200
+for the very same checkpoint again.
+
+Of step 3: a log is registered with one or more keys. Lines of unknown keys are ignored; a line of
+a known key that does not verify refuses the checkpoint. Stricter than C2SP: of each algorithm that
+the log is registered with, a key must have signed, so that breaking one of two algorithms is not
+enough. A rotated key is registered beside its successor.
+
+Evidence: a checkpoint that the log signed and that contradicts what was cosigned is kept, together
+with the one that was cosigned, exactly as the log signed both: the same size with another root, or
+(step 6b) a larger tree without a proof that leads to it. The first is proof of a split view by
+itself. The second says only that the log, or whoever sent the request, brought no proof; the log
+can still bring one. Of each log at most 64 are kept, so that nobody fills the disk.
+
+State is one SQLite file, `witness.db`, with WAL and synchronous=FULL. The clock of the answers
+never goes back, also when the machine's does. Tested in tests/ledger/test_witness.py and
+tests/ledger/test_witness_model.py (LG1, LG4, MT4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import Path
+
+from ledger.checkpoint import Checkpoint, parse_decimal
+from ledger.cosignature import Cosigner, CosignerKey, parse_key
+from ledger.errors import BadProof, BadSignature, LedgerError, Malformed, WitnessStateLost
+from ledger.files import flush
+from ledger.merkle import EMPTY_ROOT, HASH_SIZE, verify_consistency
+from ledger.note import (
+    MAX_NOTE_SIZE,
+    Note,
+    SignatureLine,
+    SignatureType,
+    VerifierKey,
+    decode_base64,
+    encode_base64,
+    verify,
+)
+
+DATABASE = "witness.db"
+EVIDENCE = "evidence"
+MAX_PROOF_LINES = 63
+MAX_EVIDENCE = 64
+"""Contradictions that are kept of each log."""
+
+_MAX_HASH_LINE = 45
+MAX_BODY_BYTES = len("old \n\n") + 19 + MAX_PROOF_LINES * _MAX_HASH_LINE + MAX_NOTE_SIZE
+"""Bytes of the largest request."""
+
+TEXT = "text/plain; charset=utf-8"
+TLOG_SIZE = "text/x.tlog.size"
+_BUSY_MS = 10_000
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS log (
+    origin TEXT PRIMARY KEY, origin_hash TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+    root BLOB NOT NULL, log_note TEXT, note TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS log_key (
+    origin TEXT NOT NULL REFERENCES log, vkey TEXT NOT NULL, PRIMARY KEY (origin, vkey)
+) STRICT;
+CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL)
+    STRICT;
+CREATE TABLE IF NOT EXISTS evidence (
+    id INTEGER PRIMARY KEY, origin TEXT NOT NULL REFERENCES log, kind TEXT NOT NULL,
+    cosigned TEXT NOT NULL, refused TEXT NOT NULL, seen_at INTEGER NOT NULL,
+    UNIQUE (origin, cosigned, refused)
+) STRICT;
+INSERT OR IGNORE INTO clock VALUES (1, 1);
+"""
+
+
+class Contradiction(StrEnum):
+    """What a kept pair of checkpoints shows."""
+
+    SPLIT_VIEW = "split-view"
+    UNPROVEN = "unproven"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a witness answers.
+
+    Attributes:
+        status: of HTTP.
+        content_type: of the body.
+        body: at most 64 KiB.
+    """
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two checkpoints that one log signed and that contradict each other, or seem to.
+
+    Attributes:
+        number: from 1, in the order in which they came.
+        kind: SPLIT_VIEW proves it by itself; UNPROVEN says that no proof was brought.
+        origin: of the log.
+        cosigned: note that was cosigned, with the log's lines.
+        refused: note that was refused, as it was brought.
+        seen_at: Unix seconds, UTC.
+    """
+
+    number: int
+    kind: Contradiction
+    origin: str
+    cosigned: Note
+    refused: Note
+    seen_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One `add-checkpoint` request.
+
+    Attributes:
+        old_size: leaves, 0 <= old_size < 2**63.
+        proof: 0 to 63 hashes of 32 bytes.
+        note: of the checkpoint.
+
+    Raises:
+        ValueError: there are more hashes, or of another length.
+    """
+
+    old_size: int
+    proof: tuple[bytes, ...]
+    note: Note
+
+    def __post_init__(self) -> None:
+        if len(self.proof) > MAX_PROOF_LINES or any(len(one) != HASH_SIZE for one in self.proof):
+            raise ValueError(f"a proof that is not 0 to {MAX_PROOF_LINES} hashes")
+
+    def format(self) -> bytes:
+        """Return the body."""
+        lines = "".join(f"{encode_base64(one)}\n" for one in self.proof)
+        return f"old {self.old_size}\n{lines}\n{self.note.format()}".encode()
+
+    @classmethod
+    def parse(cls, body: bytes) -> Request:
+        """Read a body that `format` wrote.
+
+        Raises:
+            Malformed: any other bytes.
+        """
+        if len(body) > MAX_BODY_BYTES:
+            raise Malformed(f"a request of more than {MAX_BODY_BYTES} bytes")
+        head, separator, note = body.partition(b"\n\n")
+        try:
+            old, *proof = head.decode("ascii").split("\n", MAX_PROOF_LINES + 1)
+            size = parse_decimal(old.removeprefix("old "))
+            request = cls(size, tuple(map(decode_base64, proof)), Note.parse(note))
+        except ValueError as cause:
+            raise Malformed(f"not a request to add a checkpoint: {cause}") from cause
+        if not separator or request.format() != body:
+            raise Malformed("not a request to add a checkpoint: it would be written otherwise")
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What was cosigned last of a log."""
+
+    size: int
+    root: bytes
+    log_note: str | None
+
+
+class _Refused(Exception):
+    """Carries the answer out of the transaction that it ends."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status.phrase)
+        self.answer = answer
+
+
+class WitnessState:
+    """The state of a witness: logs, what was cosigned of each, and evidence.
+
+    Args:
+        folder: that holds the database and the evidence.
+
+    Raises:
+        WitnessStateLost: there is no state, or it cannot be read. A witness that starts with a new
+            one could cosign a second history.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        if not (folder / DATABASE).is_file():
+            raise WitnessStateLost(f"{folder / DATABASE} is missing")
+        with self.reading() as db:
+            db.execute("SELECT at FROM clock").fetchone()
+
+    @classmethod
+    def create(cls, folder: Path) -> WitnessState:
+        """Make the state of a new witness in a folder.
+
+        Raises:
+            WitnessStateLost: there is one already.
+        """
+        path = folder / DATABASE
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError as cause:
+            raise WitnessStateLost(f"{path} exists already") from cause
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(_SCHEMA)
+        (folder / EVIDENCE).mkdir(mode=0o700, exist_ok=True)
+        flush(folder)
+        return cls(folder)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Open a connection outside any transaction.
+
+        Raises:
+            WitnessStateLost: the database cannot be read or written.
+        """
+        try:
+            with closing(sqlite3.connect(self._folder / DATABASE, isolation_level=None)) as db:
+                db.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+                db.execute("PRAGMA synchronous=FULL")
+                yield db
+        except sqlite3.Error as cause:
+            raise WitnessStateLost(f"{self._folder / DATABASE}: {cause}") from cause
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction that holds the write lock from its start; commit it at the end."""
+        with self.reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    def register(self, origin: str, keys: Sequence[VerifierKey | CosignerKey]) -> None:
+        """Let a log be witnessed, or add keys to one that is.
+
+        Args:
+            origin: of the log.
+            keys: one or more.
+
+        Raises:
+            Malformed: no key, or an origin that no checkpoint could carry.
+        """
+        if not keys:
+            raise Malformed("a log without a key")
+        try:
+            Checkpoint(origin, 0, EMPTY_ROOT)
+        except ValueError as cause:
+            raise Malformed(str(cause)) from cause
+        with self.writing() as db:
+            db.execute(
+                "INSERT INTO log VALUES (?, ?, 0, ?, NULL, NULL) ON CONFLICT (origin) DO NOTHING",
+                (origin, origin_hash(origin), EMPTY_ROOT),
+            )
+            db.executemany(
+                "INSERT INTO log_key VALUES (?, ?) ON CONFLICT DO NOTHING",
+                [(origin, str(key)) for key in keys],
+            )
+
+    def keys(self, origin: str) -> tuple[VerifierKey | CosignerKey, ...]:
+        """Return the keys that a log is registered with; none where it is not."""
+        with self.reading() as db:
+            rows = db.execute("SELECT vkey FROM log_key WHERE origin = ?", (origin,)).fetchall()
+        return tuple(parse_key(vkey) for (vkey,) in rows)
+
+    def published(self, hashed_origin: str) -> str | None:
+        """Return the note that was cosigned last, with our lines; None before the first."""
+        with self.reading() as db:
+            row = db.execute(
+                "SELECT note FROM log WHERE origin_hash = ?", (hashed_origin,)
+            ).fetchone()
+        return None if row is None else row[0]
+
+    def logs(self) -> list[tuple[str, int]]:
+        """Return origin and last cosigned size of each log."""
+        with self.reading() as db:
+            return db.execute("SELECT origin, size FROM log ORDER BY origin").fetchall()
+
+    def evidence(self) -> list[Evidence]:
+        """Return the kept contradictions, oldest first; none of them is verified here."""
+        with self.reading() as db:
+            rows = db.execute(
+                "SELECT id, kind, origin, cosigned, refused, seen_at FROM evidence ORDER BY id"
+            ).fetchall()
+        return [
+            Evidence(
+                number,
+                Contradiction(kind),
+                origin,
+                Note.parse(cosigned.encode()),
+                Note.parse(refused.encode()),
+                at,
+            )
+            for number, kind, origin, cosigned, refused, at in rows
+        ]
+
+    def keep(self, kind: Contradiction, cosigned: str, refused: Note, now: int) -> None:
+        """Keep a contradiction, once: in the database, and as two files."""
+        origin = Checkpoint.parse(refused.text).origin
+        with self.writing() as db:
+            (count,) = db.execute(
+                "SELECT count(*) FROM evidence WHERE origin = ?", (origin,)
+            ).fetchone()
+            if count >= MAX_EVIDENCE:
+                return
+            inserted = db.execute(
+                "INSERT INTO evidence (origin, kind, cosigned, refused, seen_at)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (origin, kind, cosigned, refused.format(), now),
+            )
+            if inserted.rowcount != 1:
+                return
+            stem = f"{inserted.lastrowid:06d}-{kind}"
+            self._write(f"{stem}-cosigned.note", cosigned)
+            self._write(f"{stem}-refused.note", refused.format())
+            flush(self._folder / EVIDENCE)
+
+    def _write(self, name: str, text: str) -> None:
+        with (self._folder / EVIDENCE / name).open("wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Witness:
+    """Answers what comes over the network.
+
+    Args:
+        state: what was cosigned before.
+        cosigners: one or more keys under one name.
+
+    Raises:
+        ValueError: no key, or several names.
+    """
+
+    def __init__(self, state: WitnessState, cosigners: Sequence[Cosigner]) -> None:
+        if len({one.verifier.name for one in cosigners}) != 1:
+            raise ValueError("a witness cosigns under one name")
+        self._state = state
+        self._cosigners = tuple(cosigners)
+
+    @property
+    def keys(self) -> tuple[CosignerKey, ...]:
+        """The public keys of the witness."""
+        return tuple(one.verifier for one in self._cosigners)
+
+    def add_checkpoint(self, body: bytes, now: int) -> Answer:
+        """Answer an `add-checkpoint` request; the steps are those of this module.
+
+        Args:
+            body: of the request.
+            now: Unix seconds, UTC.
+
+        Raises:
+            WitnessStateLost: the state cannot be read or written. Nothing was cosigned that the
+                state does not say.
+        """
+        # 1
+        try:
+            request = Request.parse(body)
+            checkpoint = Checkpoint.parse(request.note.text)
+        except LedgerError as cause:
+            return _told(HTTPStatus.BAD_REQUEST, str(cause))
+        # 2
+        keys = self._state.keys(checkpoint.origin)
+        if not keys:
+            return _told(HTTPStatus.NOT_FOUND, "this witness does not know that log")
+        # 3
+        try:
+            lines = _signed_by(request.note, keys)
+        except BadSignature as cause:
+            return _told(HTTPStatus.FORBIDDEN, str(cause))
+        # 4
+        if request.old_size > checkpoint.size:
+            return _told(HTTPStatus.BAD_REQUEST, "the old size exceeds that of the checkpoint")
+        # 5
+        if checkpoint.size == 0 and not hmac.compare_digest(checkpoint.root, EMPTY_ROOT):
+            return _told(HTTPStatus.UNPROCESSABLE_ENTITY, "not the root of an empty tree")
+        # 6 and 7
+        try:
+            return self._cosign(request, checkpoint, lines, now)
+        except _Refused as refused:
+            return refused.answer
+
+    def checkpoint(self, hashed_origin: str) -> Answer:
+        """Answer a request for the checkpoint that was cosigned last of a log.
+
+        Args:
+            hashed_origin: lower-case hex of SHA-256 of the origin.
+        """
+        note = self._state.published(hashed_origin)
+        if note is None:
+            return _told(HTTPStatus.NOT_FOUND, "nothing was cosigned of that log")
+        return Answer(HTTPStatus.OK, TEXT, note.encode())
+
+    def _cosign(
+        self, request: Request, new: Checkpoint, lines: Sequence[SignatureLine], now: int
+    ) -> Answer:
+        contradicted = None
+        try:
+            with self._state.writing() as db:
+                row = db.execute(
+                    "SELECT size, root, log_note FROM log WHERE origin = ?", (new.origin,)
+                ).fetchone()
+                last = _State(*row)
+                contradicted = _contradicted(last, request, new)
+                # a and b
+                _check_growth(last, request, new)
+                # c
+                timestamp = _tick(db, now)
+                cosigned = tuple(one.cosign(new, timestamp) for one in self._cosigners)
+                db.execute(
+                    "UPDATE log SET size = ?, root = ?, log_note = ?, note = ? WHERE origin = ?",
+                    (
+                        new.size,
+                        new.root,
+                        Note(request.note.text, tuple(lines)).format(),
+                        Note(request.note.text, (*lines, *cosigned)).format(),
+                        new.origin,
+                    ),
+                )
+        finally:
+            if contradicted is not None and last.log_note is not None:
+                self._state.keep(contradicted, last.log_note, request.note, now)
+        return Answer(HTTPStatus.OK, TEXT, "".join(line.format() for line in cosigned).encode())
+
+
+def origin_hash(origin: str) -> str:
+    """Return the name of a log in a witness's monitoring prefix: hex of SHA-256 of its origin."""
+    return hashlib.sha256(origin.encode()).hexdigest()
+
+
+def _signed_by(note: Note, keys: Sequence[VerifierKey | CosignerKey]) -> tuple[SignatureLine, ...]:
+    """Return the lines of the log's keys, of each of its algorithms one at least.
+
+    Raises:
+        BadSignature: there are not, or a line of one of these keys does not verify.
+    """
+    brought = {(line.name, line.key_id) for line in note.signatures}
+    present = [key for key in keys if (key.name, key.key_id) in brought]
+    lines = tuple(verify(note, key) for key in present)
+    lacking = {_algorithm(key) for key in keys} - {_algorithm(key) for key in present}
+    if lacking:
+        names = ", ".join(sorted(one.name for one in lacking))
+        raise BadSignature(f"the log did not sign it with a known key of type {names}")
+    return lines
+
+
+def _algorithm(key: VerifierKey | CosignerKey) -> SignatureType:
+    return key.type if isinstance(key, CosignerKey) else SignatureType.ED25519
+
+
+def _contradicted(last: _State, request: Request, new: Checkpoint) -> Contradiction | None:
+    """Tell whether a checkpoint that the log signed contradicts the one that was cosigned last."""
+    if new.size == last.size and not hmac.compare_digest(new.root, last.root):
+        return Contradiction.SPLIT_VIEW
+    if request.old_size == last.size and not _grows(last, request, new):
+        return Contradiction.UNPROVEN
+    return None
+
+
+def _check_growth(last: _State, request: Request, new: Checkpoint) -> None:
+    """Return if a checkpoint follows the one that was cosigned last.
+
+    Raises:
+        _Refused: it does not.
+    """
+    if request.old_size != last.size:
+        raise _Refused(Answer(HTTPStatus.CONFLICT, TLOG_SIZE, f"{last.size}\n".encode()))
+    if not _grows(last, request, new):
+        raise _Refused(
+            _told(HTTPStatus.UNPROCESSABLE_ENTITY, "no proof from the tree that was cosigned last")
+        )
+
+
+def _grows(last: _State, request: Request, new: Checkpoint) -> bool:
+    try:
+        verify_consistency(last.size, last.root, new.size, new.root, request.proof)
+    except BadProof:
+        return False
+    return True
+
+
+def _tick(db: sqlite3.Connection, now: int) -> int:
+    """Return the time of a cosignature, never before an earlier one and never 0."""
+    (at,) = db.execute("UPDATE clock SET at = max(at, ?) RETURNING at", (now,)).fetchone()
+    return int(at)
+
+
+def _told(status: HTTPStatus, words: str) -> Answer:
+    return Answer(status, TEXT, f"{words}\n".encode())
