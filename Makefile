@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --retries 10 --timeout 6
 # Official test persons of the national register; the tests that need them skip loudly without.
 export DATAKLUIS_TEST_PERSONS ?= ../shared/data/gbav-test-persons.jsonl
 
-.PHONY: demo test soak bench lint types check clean
+.PHONY: demo test soak fuzz bench lint types check clean
 
 demo: $(STAMP)
 	$(BIN)/kluis demo
@@ -18,6 +18,11 @@ test: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -s
+
+# Coverage-guided runs over every parser, 200,000 each; docs/fuzz.md says what they found.
+fuzz: $(STAMP)
+	$(PIP) install --quiet --editable '.[dev,fuzz]'
+	$(BIN)/python tests/fuzz/run.py
 
 bench: $(STAMP)
 	$(BIN)/python -m bench
@@ -32,7 +37,7 @@ types: $(STAMP)
 check: lint types test
 
 clean:
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 
 # Retried, because a download can fail halfway.
 $(STAMP): pyproject.toml

@@ -72,6 +72,22 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "escrow",
         "Share out, rehearse and recover the key of records that are kept for ever.",
     ),
+    "member": (
+        "governing",
+        "member",
+        "Make role keys, found the governance of the ledger, and change its members and rules.",
+    ),
+    "approve": (
+        "approving",
+        "approve",
+        "Show what waits for approval, and approve it with a role key.",
+    ),
+    "stop": (
+        "governing",
+        "stop",
+        "Stop the ledger: no new record is stored until it is resumed.",
+    ),
+    "resume": ("governing", "resume", "Let a stopped ledger take new records again."),
     "backup": ("backups", "backup", "Back up data and keys, apart from each other."),
     "restore": (
         "backups",
@@ -85,6 +101,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "anchor": ("ledgering", "anchor", "Anchor checkpoints, and see how far the anchors are."),
     "ledger": ("ledgering", "ledger", "Publish the ledger."),
+    "witness": (
+        "witnessing",
+        "witness",
+        "Watch logs: cosign what extends the last checkpoint, keep what contradicts it.",
+    ),
+    "monitor": (
+        "monitoring",
+        "monitor",
+        "Watch a published ledger from outside: that it only grows, and keeps its own rules.",
+    ),
     "prove": (
         "proving",
         "prove",

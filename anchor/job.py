@@ -1,6 +1,6 @@
 """The anchoring job: brings the newest signed checkpoint to every target.
 
-    1. the statement about the newest checkpoint is stored, before anybody hears of it
+    1. the statement about the newest checkpoint, or the newest that may be anchored, is stored, before anybody hears of it
     2. its digest is submitted to each target that has not answered for it
     3. each receipt is stored
 
@@ -22,6 +22,7 @@ from anchor.target import Target
 from ledger.checkpoint import Checkpoint
 from ledger.log import Log
 from ledger.logkeys import LogKeys
+from ledger.note import Note
 
 OpenTransaction = Callable[[], AbstractContextManager[Connection]]
 
@@ -65,20 +66,22 @@ def run(
     log_keys: LogKeys,
     targets: Sequence[Target],
     now: int,
+    checkpoint: Note | None = None,
 ) -> list[Anchored]:
-    """Anchor the newest checkpoint at each target.
+    """Anchor a checkpoint at each target.
 
     Args:
         write: opens a transaction that writes; nothing is held while a target answers.
         log_keys: the log's own keys; those of the checkpoint's size must have signed it.
         targets: asked in this order.
         now: Unix seconds, UTC.
+        checkpoint: a signed and stored one; None takes the newest.
 
     Returns:
         One item per target; empty before the first checkpoint of a tree with leaves.
     """
     with write() as connection:
-        statement = _store_statement(connection, log_keys, now)
+        statement = _store_statement(connection, log_keys, checkpoint, now)
     if statement is None:
         return []
     size = statement.checkpoint().size
@@ -131,8 +134,10 @@ def anchored_statement(
     return row[1], [(name, receipt) for name, receipt in receipts]
 
 
-def _store_statement(connection: Connection, log_keys: LogKeys, now: int) -> AnchorStatement | None:
-    note = Log(connection).latest_checkpoint()
+def _store_statement(
+    connection: Connection, log_keys: LogKeys, checkpoint: Note | None, now: int
+) -> AnchorStatement | None:
+    note = checkpoint or Log(connection).latest_checkpoint()
     if note is None:
         return None
     size = Checkpoint.parse(note.text).size

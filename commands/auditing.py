@@ -19,18 +19,21 @@ def audit(ctx: click.Context, *, as_json: bool) -> None:
 
     Example: kluis audit
     """
-    faults, counts = _run(ctx.ensure_object(Context))
+    faults, counts, pruned = _run(ctx.ensure_object(Context))
     if as_json:
         emit_json(
             {
                 "faults": [{"where": where, "what": what} for where, what in faults],
                 "counts": counts,
+                "pruned": None if pruned is None else {"minimum": pruned[0], "index": pruned[1]},
             }
         )
     else:
         table("Audit", ("checked", "number"), [(name, str(n)) for name, n in counts.items()])
         for where, what in faults:
             click.echo(f"{where}: {what}")
+        if pruned is not None:
+            click.echo(f"The ledger was pruned to {pruned[0]} by entry {pruned[1]}.")
         if not faults:
             click.echo("Everything is as it was written.")
     if faults:
@@ -43,7 +46,9 @@ def audit(ctx: click.Context, *, as_json: bool) -> None:
         ctx.exit(ExitCode.FAULT)
 
 
-def _run(context: Context) -> tuple[list[tuple[str, str]], dict[str, int]]:
+def _run(
+    context: Context,
+) -> tuple[list[tuple[str, str]], dict[str, int], tuple[int, int] | None]:
     from ledger.errors import LedgerError
     from vault import Damaged
 
@@ -52,5 +57,6 @@ def _run(context: Context) -> tuple[list[tuple[str, str]], dict[str, int]]:
             report = vault.audit()
     except (Damaged, LedgerError) as error:
         # A vault too damaged to be opened is what an audit is there to report.
-        return [("vault", str(error))], {}
-    return [(fault.where, fault.what) for fault in report.faults], dict(report.counts)
+        return [("vault", str(error))], {}, None
+    faults = [(fault.where, fault.what) for fault in report.faults]
+    return faults, dict(report.counts), report.pruned

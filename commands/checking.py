@@ -29,7 +29,7 @@ from anchor.evidence import Evidence
 from anchor.steps import StepState, Verdict
 from anchor.trust import TrustFile
 from anchor.verify import verify
-from ledger.entry import CORE_GROUP, EntryKind, parse_entry
+from ledger.entry import CORE_GROUP, ERASURES, EntryKind, parse_entry
 from ledger.errors import Malformed
 from ledger.pointer import format_pointer
 from policy.certificate import FORMAT, Certificate, SignedCertificate
@@ -176,9 +176,9 @@ def _erasure_entry(certificate: Certificate) -> CertificateStepResult:
         entry = parse_entry(certificate.erasure_entry.entry)
     except Malformed as error:
         return _failed(step, str(error))
-    found = f"{entry.kind.name.lower()} of {format_pointer(entry.pointer)}, version {entry.version}"
-    if (entry.kind, format_pointer(entry.pointer), entry.version) != (
-        EntryKind.ERASURE,
+    kind = entry.kind.name.lower().replace("_", " ")
+    found = f"{kind} of {format_pointer(entry.pointer)}, version {entry.version}"
+    if entry.kind not in ERASURES or (format_pointer(entry.pointer), entry.version) != (
         certificate.pointer,
         certificate.versions,
     ):

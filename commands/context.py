@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vault import Vault
 
 PASSPHRASE_FILE = "KLUIS_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
+KEY_PASSPHRASE_FILE = "KLUIS_KEY_PASSPHRASE_FILE"  # noqa: S105 - likewise
 STDIN = "-"
 _MAX_STDIN_BYTES = 16 * 1024 * 1024
 
@@ -112,27 +113,34 @@ def emit_json(document: Mapping[str, object]) -> None:
     click.echo(json.dumps(document, ensure_ascii=False))
 
 
-def read_passphrase(*, confirm: bool) -> str:
-    """Return the passphrase, from the file that the environment names or from a prompt.
+def read_passphrase(
+    *, confirm: bool, variable: str = PASSPHRASE_FILE, prompt: str = "Passphrase"
+) -> str:
+    """Return a passphrase, from the file that the environment names or from a prompt.
+
+    Args:
+        confirm: whether it is to be typed twice.
+        variable: of the environment, which names the file.
+        prompt: shown where there is no such variable.
 
     Raises:
         click.ClickException: there is neither, or the file cannot be read.
     """
-    named = os.environ.get(PASSPHRASE_FILE)
+    named = os.environ.get(variable)
     if named:
         try:
             passphrase = Path(named).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError):
-            raise click.UsageError(f"{named}, named by {PASSPHRASE_FILE}, cannot be read") from None
+            raise click.UsageError(f"{named}, named by {variable}, cannot be read") from None
         if not passphrase:
-            raise click.UsageError(f"{named}, named by {PASSPHRASE_FILE}, is empty")
+            raise click.UsageError(f"{named}, named by {variable}, is empty")
         return passphrase
     if not _has_terminal():
         raise click.UsageError(
-            f"no passphrase: let {PASSPHRASE_FILE} name a file that holds it, or use a terminal"
+            f"no passphrase: let {variable} name a file that holds it, or use a terminal"
         )
     prompted: str = click.prompt(
-        "Passphrase", hide_input=True, confirmation_prompt=confirm, err=True
+        prompt, hide_input=True, confirmation_prompt=confirm, err=True
     )
     return prompted
 

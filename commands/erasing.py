@@ -21,7 +21,7 @@ from commands.exitcodes import ExitCode
 from policy import Decision, Ground, Outcome
 
 if TYPE_CHECKING:
-    from vault import PersonErasure, Vault
+    from vault import Erasure, PersonErasure, Vault
 
 _ERASED = "erased"
 
@@ -67,7 +67,8 @@ def erase(
 
     Exit 3 means refused, with the article and the date; exit 4 that it was erased before. With
     --subject, every record of a person is decided by itself, and exit 3 means that one or more
-    were refused. `kluis shred` then makes it irrecoverable.
+    were refused. A record that was to be kept until a day that has passed goes only by a
+    destruction list that was enacted. `kluis shred` then makes it irrecoverable.
 
     Example: kluis erase fot2d5nazp4jwibdvshnxksywm --ground consent-withdrawn --dry-run
     """
@@ -90,6 +91,7 @@ class _Answer:
     files_clean: bool | None = None
     versions: int | None = None
     erased_at: int | None = None
+    pruned: str | None = None
 
 
 def _erase_record(vault: Vault, pointer: str, group: str | None, request: _Request) -> ExitCode:
@@ -105,7 +107,8 @@ def _erase_record(vault: Vault, pointer: str, group: str | None, request: _Reque
         advice = decision.needs or "tell the applicant the sentence above"
         click.echo(f"kluis: not erased, {decision.code} {decision.article}: {advice}", err=True)
     elif code is ExitCode.ERASED:
-        click.echo(f"kluis: record {pointer} was erased before, nothing to do", err=True)
+        what = f"; {answer.pruned}" if answer.pruned else ""
+        click.echo(f"kluis: record {pointer} was erased before, nothing to do{what}", err=True)
     return code
 
 
@@ -114,7 +117,7 @@ def _erase(vault: Vault, pointer: str, group: str | None, request: _Request) -> 
 
     try:
         if group is None:
-            erasure = vault.erase(pointer, request.ground, purpose=request.purpose)
+            erasure = _erase_whole(vault, pointer, request)
         else:
             erasure = vault.erase_group(pointer, group, request.ground, purpose=request.purpose)
     except Refused as refused:
@@ -123,7 +126,11 @@ def _erase(vault: Vault, pointer: str, group: str | None, request: _Request) -> 
         if erased.decision is None:
             raise
         return _Answer(
-            erased.decision.outcome, erased.decision, erased.leaf, erased_at=erased.erased_at
+            erased.decision.outcome,
+            erased.decision,
+            erased.leaf,
+            erased_at=erased.erased_at,
+            pruned=erased.pruned,
         )
     return _Answer(
         _ERASED,
@@ -132,6 +139,21 @@ def _erase(vault: Vault, pointer: str, group: str | None, request: _Request) -> 
         versions=erasure.versions,
         erased_at=erasure.erased_at,
     )
+
+
+def _erase_whole(vault: Vault, pointer: str, request: _Request) -> Erasure:
+    """Erase a record; one whose time has come goes by the destruction list on which it stands."""
+    from vault import ListNeeded, Refused
+
+    try:
+        return vault.erase(pointer, request.ground, purpose=request.purpose)
+    except Refused as refused:
+        if refused.decision.outcome is not Outcome.QUEUED:
+            raise
+        try:
+            return vault.erase_listed(pointer, request.ground, purpose=request.purpose)
+        except ListNeeded:
+            raise refused from None
 
 
 def _erase_person(vault: Vault, subject: str, request: _Request) -> ExitCode:

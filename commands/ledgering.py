@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from commands.context import Context, emit_json, json_option, local_time
+from commands.context import Context, emit_json, json_option, local_time, write_output
+from commands.pruning import ledger_prune
 from commands.publishing import ledger_export, ledger_serve
 
 _LOCAL_WARNING = (
@@ -18,15 +19,36 @@ _LOCAL_WARNING = (
 def checkpoint(context: Context, *, as_json: bool) -> None:
     """Make leaves of all pending entries, sign the tree and print the signed note.
 
+    The witnesses of the policy, if there is one, are asked to cosign it. Exit 7 means that it is
+    signed and stored, and that too few of them did.
+
     Example: kluis checkpoint > checkpoint.txt
     """
+    from vault.errors import QuorumMissing
+
     with context.open() as vault:
-        note = vault.checkpoint()
+        vault.checkpoint()
+        witnessed = vault.witness()
+    note = witnessed.note
     if as_json:
         origin, size, root = note.text.splitlines()
-        emit_json({"origin": origin, "size": int(size), "root": root, "note": note.format()})
+        emit_json(
+            {
+                "origin": origin,
+                "size": int(size),
+                "root": root,
+                "note": note.format(),
+                "missing": witnessed.missing,
+            }
+        )
     else:
         click.echo(note.format(), nl=False)
+    told = [f"witness {one.witness}: {one.outcome}, {one.detail}" for one in witnessed.failed]
+    if witnessed.missing is not None:
+        then = "; ".join([*told, "run 'kluis checkpoint' again"])
+        raise QuorumMissing(witnessed.size, witnessed.missing, then)
+    for line in told:
+        click.echo(line, err=True)
 
 
 @click.group()
@@ -142,5 +164,24 @@ def ledger_rotate(context: Context, *, as_json: bool) -> None:
     )
 
 
+@ledger.command("consistency")
+@click.argument("old", type=click.IntRange(min=1))
+@click.argument("new", type=click.IntRange(min=2))
+@click.option("-o", "--output", metavar="FILE", help="Write the proof here.")
+@click.pass_obj
+def ledger_consistency(context: Context, old: int, new: int, output: str | None) -> None:
+    """Print the proof that the ledger only grew between two of its signed checkpoints.
+
+    OLD and NEW are their numbers of entries. `kluis verify` checks the file offline; with
+    --consistency it shows that what a retired key signed still counts.
+
+    Example: kluis ledger consistency 4 7 -o consistency.json
+    """
+    with context.open() as vault:
+        proof = vault.consistency(old, new)
+    write_output(output, proof.format())
+
+
 ledger.add_command(ledger_export)
+ledger.add_command(ledger_prune)
 ledger.add_command(ledger_serve)

@@ -151,6 +151,7 @@ def history(context: Context, pointer: str, purpose: str | None, *, as_json: boo
                         "purpose": version.purpose,
                         "erased": version.erased,
                         "index": version.leaf,
+                        "pruned": version.pruned,
                         "groups": list(version.groups),
                     }
                     for version in versions
@@ -160,6 +161,7 @@ def history(context: Context, pointer: str, purpose: str | None, *, as_json: boo
         return
     for version in versions:
         where = "pending" if version.leaf is None else f"entry {version.leaf}"
+        where = "entry pruned" if version.pruned else where
         state = "erased" if version.erased else "readable"
         groups = f"  with {', '.join(version.groups)}" if version.groups else ""
         click.echo(

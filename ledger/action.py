@@ -29,7 +29,11 @@ signs is
     SHA-256 over "datakluis/action/1", 0x0A, kind (1), parameters
     expiry (8): the entry must be a leaf with a smaller index
 
-so that it goes for one action, in one state of one ledger, and not for ever (GO2). An item of a list
+so that it goes for one action, in one state of one ledger, and not for ever (GO2). Everybody must
+come to the same answer about a signature, and implementations of Ed25519 differ at the edges. Here
+it is that of libsodium: the equation without the cofactor, S below the group's order, R and the key
+in their one encoding and neither of small order. A member's key is moreover a point of the prime
+order itself: a key of small order, for which anybody can sign, is no member's. An item of a list
 is the 17 bytes of a pointer and a field group; its leaf hash is that of RFC 6962. No name of a
 person or an organisation stands here: who holds a key is kept elsewhere (PR4).
 
@@ -40,11 +44,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
+import nacl.bindings
 import nacl.exceptions
 import nacl.signing
 
@@ -52,6 +57,8 @@ from ledger.errors import Malformed
 
 ORGANISATION_BYTES = 16
 KEY_BYTES = 32
+MEMBER_BYTES = 49
+RULE_BYTES = 4
 MAX_MEMBERS = 100
 _DIGEST_BYTES = 32
 _ACTION_DOMAIN = b"datakluis/action/1\n"
@@ -326,6 +333,14 @@ def approval_message(origin: str, sequence: int, action: Action, expiry: int) ->
     )
 
 
+def is_sound_key(key: bytes) -> bool:
+    """Tell whether a public key is the one encoding of a point of the large prime order.
+
+    Of any other key implementations of Ed25519 disagree whether it signed something.
+    """
+    return bool(nacl.bindings.crypto_core_ed25519_is_valid_point(key))
+
+
 def list_item(pointer: bytes, group: int) -> bytes:
     """Return the leaf data of an item of a list: what is to be destroyed."""
     return pointer + bytes([group])
@@ -367,7 +382,9 @@ def parse_action(kind: int, parameters: bytes) -> Action:
     Raises:
         Malformed: parameters that this kind would not have written.
     """
-    action, _ = parse_body(kind, parameters + b"\0")
+    action, approvals = parse_body(kind, parameters + b"\0")
+    if approvals or action.parameters() != parameters:
+        raise Malformed(f"no parameters of an action of kind {kind}: something stands behind them")
     return action
 
 
@@ -407,21 +424,21 @@ def _roles(mask: int) -> frozenset[Role]:
 
 def _found(body: bytes) -> tuple[Action, bytes]:
     count = body[0]
-    end = 1 + count * _MEMBER.size
+    end = 1 + count * MEMBER_BYTES
     members = tuple(
-        parse_member(body[start : start + _MEMBER.size]) for start in range(1, end, _MEMBER.size)
+        parse_member(body[start : start + MEMBER_BYTES]) for start in range(1, end, MEMBER_BYTES)
     )
     if count > MAX_MEMBERS or [one.key for one in members] != sorted({one.key for one in members}):
         raise ValueError("members out of the order of their keys, twice the same, or too many")
-    last = end + len(RULED) * _RULE.size
+    last = end + len(RULED) * RULE_BYTES
     rules = tuple(
-        parse_rule(body[start : start + _RULE.size]) for start in range(end, last, _RULE.size)
+        parse_rule(body[start : start + RULE_BYTES]) for start in range(end, last, RULE_BYTES)
     )
     return Found(members, rules), body[last:]
 
 
 def _add_member(body: bytes) -> tuple[Action, bytes]:
-    return AddMember(parse_member(body[: _MEMBER.size])), body[_MEMBER.size :]
+    return AddMember(parse_member(body[:MEMBER_BYTES])), body[MEMBER_BYTES:]
 
 
 def _remove_member(body: bytes) -> tuple[Action, bytes]:
@@ -434,7 +451,7 @@ def _set_rule(body: bytes) -> tuple[Action, bytes]:
     ruled = ActionKind(body[0])
     if ruled not in RULED:
         raise ValueError("a kind of action that no rule goes for")
-    end = 1 + _RULE.size
+    end = 1 + RULE_BYTES
     return SetRule(ruled, parse_rule(body[1:end])), body[end:]
 
 
@@ -452,7 +469,7 @@ def _prune(body: bytes) -> tuple[Action, bytes]:
     return Prune(minimum, state), body[_PRUNE.size :]
 
 
-_PARSERS = {
+_PARSERS: dict[ActionKind, Callable[[bytes], tuple[Action, bytes]]] = {
     ActionKind.FOUND: _found,
     ActionKind.ADD_MEMBER: _add_member,
     ActionKind.REMOVE_MEMBER: _remove_member,

@@ -25,7 +25,7 @@ behind it:
 
     suite       how the commitment was made (ledger/commitment.py)
     group       field group, 0x00 to 0x0f; 0x00 is the core of a record. Each group is erased alone
-    mark        0x80 beside group 0x00 of a version: governed. Only a listed erasure can erase it
+    mark        0x80 beside group 0x00 of a version: governed: only a listed erasure erases the core
     tree        key tree of the tenant: 0x00 the ordinary one, 0x01 that of permanent records
     version, last version, number, generation, sequence   from 1
 
@@ -77,6 +77,7 @@ GOVERNANCE_POINTER = bytes(POINTER_BYTES)
 MAX_LIST_PATH = 32
 
 _GOVERNED = 0x80
+_MARK = 3
 _MEMBERSHIP = struct.Struct(">II")
 _HEAD = struct.Struct(">BBBB16sI")
 _POINTER = slice(4, 4 + POINTER_BYTES)
@@ -196,6 +197,11 @@ def encode_version(
         )
         + commitment
     )
+
+
+def governed(entry: bytes) -> bytes:
+    """Return the entry of a version of a core with the governed mark: the hot path."""
+    return entry[:_MARK] + bytes([_GOVERNED | CORE_GROUP]) + entry[_MARK + 1 :]
 
 
 def encode_erasure(pointer: bytes, last_version: int, group: int = CORE_GROUP) -> bytes:

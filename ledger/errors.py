@@ -7,6 +7,8 @@ first by "bring the right file" and the second by "something was tampered with".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class LedgerError(Exception):
     """Root of everything that the ledger room raises."""
@@ -26,6 +28,21 @@ class BadProof(LedgerError):
 
 class UnknownLeaf(LedgerError):
     """A leaf or a pointer of which the tree has no entry yet."""
+
+
+class Pruned(LedgerError):
+    """Entries below the log's minimum index are gone, and the hashes that only they need (LG8).
+
+    Attributes:
+        minimum: the index.
+        leaf: of the prune entry, or None where it is not known: a published log does not say it.
+    """
+
+    def __init__(self, minimum: int, leaf: int | None, what: str) -> None:
+        by = "" if leaf is None else f" by entry {leaf}"
+        super().__init__(f"{what}: the ledger was pruned to {minimum}{by}")
+        self.minimum = minimum
+        self.leaf = leaf
 
 
 class NotValid(LedgerError):
@@ -141,3 +158,29 @@ class NotServed(LedgerError):
 
 class WitnessStateLost(LedgerError):
     """What a witness cosigned is missing or damaged, so cosigning could vouch for two histories."""
+
+
+class Misbehaved(LedgerError):
+    """A published log, or a witness of it, did what it must not; the evidence says what.
+
+    Attributes:
+        what: in one line.
+        evidence: what was found, by names for files; never empty of what was signed.
+    """
+
+    def __init__(self, what: str, evidence: Mapping[str, bytes]) -> None:
+        super().__init__(what)
+        self.what = what
+        self.evidence = dict(evidence)
+
+
+class NotJudged(LedgerError):
+    """What is published does not suffice to judge a log, which proves nothing against it."""
+
+
+class MonitorBusy(LedgerError):
+    """Another monitor works in the same folder."""
+
+
+class MonitorStateLost(LedgerError):
+    """What a monitor has seen so far is damaged, so it could not tell a fork from growth."""

@@ -8,11 +8,14 @@ tests/ledger/test_governing.py.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import Connection
 
 from ledger.driver import run
-from ledger.entry import parse_entry
-from ledger.governance import GovernanceState, judge
+from ledger.entry import GOVERNANCE_POINTER, is_governance, parse_entry
+from ledger.governance import judge
+from ledger.governancestate import GovernanceState
 from ledger.log import Log, append_pending
 
 
@@ -22,10 +25,27 @@ def current_state(connection: Connection) -> GovernanceState:
     return GovernanceState() if row is None else GovernanceState.parse(bytes(row[0]))
 
 
+class Standing(NamedTuple):
+    """What every put has to know.
+
+    Attributes:
+        founded: whether the ledger is governed.
+        stopped: whether new records are refused.
+    """
+
+    founded: bool
+    stopped: bool
+
+
+def standing(connection: Connection) -> Standing:
+    """Return whether the ledger is governed and stopped: one row is looked at, for every put."""
+    found = run(connection, "SELECT stopped FROM ledger_governance WHERE id = 1").fetchone()
+    return Standing(False, False) if found is None else Standing(True, bool(found[0]))
+
+
 def is_stopped(connection: Connection) -> bool:
-    """Tell whether new records are refused: one row is looked at, for every put."""
-    found = run(connection, "SELECT 1 FROM ledger_governance WHERE stopped = 1").fetchone()
-    return found is not None
+    """Tell whether new records are refused."""
+    return standing(connection).stopped
 
 
 def next_index(connection: Connection) -> int:
@@ -45,10 +65,41 @@ def append_governance(connection: Connection, origin: str, entry: bytes) -> Gove
     before = current_state(connection)
     state = judge(origin, before, parse_entry(entry), next_index(connection), None)
     append_pending(connection, [entry])
+    _store(connection, state)
+    return state
+
+
+def catch_up(connection: Connection, origin: str) -> GovernanceState:
+    """Bring the stored state to what all entries make: a restored one can be older than they are.
+
+    The caller holds the writer lock and commits.
+
+    Raises:
+        NotValid: an entry that the rules do not allow.
+    """
+    log = Log(connection)
+    state = current_state(connection)
+    for leaf in log.leaves_of(GOVERNANCE_POINTER):
+        state = _next(origin, state, log.entry(leaf), leaf)
+    waiting = run(connection, "SELECT entry FROM ledger_pending ORDER BY id").fetchall()
+    for place, (entry,) in enumerate(waiting, log.head().size):
+        if is_governance(bytes(entry)):
+            state = _next(origin, state, bytes(entry), place)
+    if state.founded:
+        _store(connection, state)
+    return state
+
+
+def _next(origin: str, state: GovernanceState, data: bytes, index: int) -> GovernanceState:
+    entry = parse_entry(data)
+    # What the state counts already.
+    return state if entry.version <= state.sequence else judge(origin, state, entry, index, None)
+
+
+def _store(connection: Connection, state: GovernanceState) -> None:
     run(
         connection,
         "INSERT INTO ledger_governance (id, state, stopped) VALUES (1, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET state = excluded.state, stopped = excluded.stopped",
         (state.encode(), state.stopped),
     )
-    return state

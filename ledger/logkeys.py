@@ -23,13 +23,13 @@ what would be written. Example, an Ed25519 key that was retired at 2 leaves and 
       "format": "datakluis-log-keys/1",
       "keys": [
         {
-          "key": "example.com/log+68de27ae+ASFS+NERtotXIFgzbMwxin6HYlApmTjNaFdpBf8JFmeo",
+          "key": "example.com/log+9be5d3c6+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c",
           "first_size": 0,
           "last_size": 2,
           "closing": "example.com/log\n2\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
         },
         {
-          "key": "example.com/log+11e07f6b+AZepUZMxKpYyoX7Qk18MjDU+IZo2jEudGeqBH+LMxoiJ",
+          "key": "example.com/log+b07fbc77+AYE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU",
           "first_size": 3,
           "last_size": null,
           "closing": null

@@ -2,7 +2,7 @@
 
 Implements RFC 6962 section 2.1 (the same tree as RFC 9162 section 2.1) with SHA-256. The functions
 take integers and bytes only; where the hashes are kept is the caller's affair, who hands in a
-`ReadHash`. `tests/ledger/test_merkle.py` holds every tree of up to 64 leaves, and every proof in
+`ReadHash`. `tests/ledger/test_merkle.py` holds every tree of up to 256 leaves, and every proof in
 it, against the recursive definition of the RFC.
 
 The tree over the leaf data d[0], ..., d[n-1] has the root
@@ -141,6 +141,27 @@ def consistency_proof(old_size: int, new_size: int, read: ReadHash) -> list[byte
         proof.append(_range_root(start, end, read))
     proof.reverse()
     return proof
+
+
+def siblings(index: int, size: int, proof: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
+    """Return the roots of complete subtrees that an audit path holds, by (level, index).
+
+    Args:
+        index: the leaf's place, 0 <= index < size.
+        size: leaves of the tree, below 2**63.
+        proof: hashes from the leaf's sibling upwards, as many as there are; not verified.
+    """
+    found = {}
+    hashes, level = iter(proof), 0
+    while last := size - 1 >> level:
+        beside = index >> level ^ 1
+        # On the right border a node whose bit is not set has no sibling.
+        if beside <= last:
+            value = next(hashes, b"")
+            if (beside + 1 << level) <= size:
+                found[level, beside] = value
+        level += 1
+    return found
 
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:

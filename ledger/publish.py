@@ -35,11 +35,12 @@ tests/ledger/test_publish.py.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ledger.checkpoint import Checkpoint
+from ledger.cosignature import CosignerKey
 from ledger.destination import Destination
 from ledger.errors import BadPublication, Forked, Malformed, NotSigned, RolledBack, UnknownLeaf
 from ledger.log import Log
@@ -74,7 +75,9 @@ class ExportReport:
     removed: int
 
 
-def export(log: Log, destination: Destination, minimum: int = 0) -> ExportReport:
+def export(
+    log: Log, destination: Destination, minimum: int = 0, witnesses: Sequence[CosignerKey] = ()
+) -> ExportReport:
     """Publish the log as far as its newest signed checkpoint goes.
 
     Into a folder every file that the checkpoint covers is read and compared, so the time grows with
@@ -86,6 +89,7 @@ def export(log: Log, destination: Destination, minimum: int = 0) -> ExportReport
         destination: where to.
         minimum: the log's minimum index, 0 <= minimum <= size of its newest checkpoint; tiles and
             bundles that end at or below it are neither read nor written, and removed last.
+        witnesses: whose cosignatures the published checkpoint carries, in this order.
 
     Raises:
         NotSigned: nothing was signed yet.
@@ -99,7 +103,7 @@ def export(log: Log, destination: Destination, minimum: int = 0) -> ExportReport
         SourceUnreachable, DestinationUnreachable: the destination does not answer.
         ValueError: the minimum is out of range.
     """
-    note = log.latest_checkpoint()
+    note = log.latest_checkpoint(witnesses)
     if note is None:
         raise NotSigned("the log has no signed checkpoint to publish")
     signed = Checkpoint.parse(note.text)

@@ -191,7 +191,8 @@ class ErasureEntry:
 
     Attributes:
         index: of the leaf, from 0.
-        entry: the leaf data, 24 bytes (ledger/entry.py).
+        entry: the leaf data (ledger/entry.py): 24 bytes, or with its place on a destruction list
+            32 and up to 32 hashes of 32 bytes.
     """
 
     index: int

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SERIAL_BYTES = 16
 ENTRY_BYTES = 24
+# Of an erasure by a destruction list: with its place on the list, and a path of 0 to 32 hashes.
+LISTED_ENTRY_BYTES = frozenset(range(32, 32 + 33 * 32, 32))
 MAX_ITEMS = 1_000
 _POINTER = re.compile("[a-z2-7]{25}[aeimquy4]")
 _MAX_VERSION = 2**32 - 1
@@ -47,8 +49,12 @@ def _names(one: Certificate) -> Iterator[str]:
         yield f"counts {one.versions} versions"
     if not 0 <= one.erasure_entry.index < _LEAF_LIMIT:
         yield f"names leaf {one.erasure_entry.index} of the ledger"
-    if len(one.erasure_entry.entry) != ENTRY_BYTES:
-        yield f"has an erasure entry of {len(one.erasure_entry.entry)} bytes, not {ENTRY_BYTES}"
+    size = len(one.erasure_entry.entry)
+    if size in LISTED_ENTRY_BYTES:
+        if one.destruction_list is None:
+            yield "has an erasure entry by a destruction list, and names none"
+    elif size != ENTRY_BYTES:
+        yield f"has an erasure entry of {size} bytes, not {ENTRY_BYTES}"
 
 
 def _lists(one: Certificate) -> Iterator[str]:

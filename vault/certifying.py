@@ -20,7 +20,15 @@ from functools import cached_property, lru_cache
 from sqlalchemy import Connection
 
 from ledger.driver import run, run_many
-from ledger.entry import CORE_GROUP, ERASURES, EntryKind, encode_certificate, parse_entry
+from ledger.entry import (
+    CORE_GROUP,
+    ERASURES,
+    EntryKind,
+    encode_certificate,
+    parse_entry,
+    parse_membership,
+)
+from ledger.errors import Pruned
 from ledger.log import Log, append_pending
 from ledger.pointer import format_pointer, parse_pointer
 from ledger.tiles import TILE_WIDTH
@@ -361,6 +369,7 @@ class _Writer:
         confirmed = irrecoverability is Irrecoverability.CONFIRMED
         days = self._core.config.key_backup_days
         erased_at = _moment(erasure.at)
+        entry = self._entry(erasure)
         return Certificate(
             serial=os.urandom(SERIAL_BYTES),
             origin=self._core.origin,
@@ -376,7 +385,7 @@ class _Writer:
                 DecisionCode(erasure.code), erasure.article, erasure.rule_version
             ),
             retention=_retention(erasure),
-            destruction_list=None,
+            destruction_list=self._list_name(entry),
             approvers=tuple(
                 Approver(name, role) for name, role in json.loads(erasure.approvers or "[]")
             ),
@@ -390,7 +399,7 @@ class _Writer:
             backup_horizon=None
             if days is None
             else BackupHorizon(days, (erased_at + dt.timedelta(days=days)).date()),
-            erasure_entry=self._entry(erasure),
+            erasure_entry=entry,
         )
 
     def _generation(self, one: Generation) -> CertifiedGeneration:
@@ -469,10 +478,15 @@ class _Writer:
         ).fetchone()
         return (row[0],)
 
+    def _list_name(self, erasure_entry: ErasureEntry) -> str | None:
+        entry = parse_entry(erasure_entry.entry)
+        if entry.kind is not EntryKind.LISTED_ERASURE:
+            return None
+        return f"list {parse_membership(entry.body).sequence} of {self._core.origin}"
+
     def _entry(self, erasure: _Erasure) -> ErasureEntry:
         for leaf in reversed(self._log.leaves_of(bytes(erasure.pointer))):
-            number, place = divmod(leaf, TILE_WIDTH)
-            (data,) = self._bundle(number)[place : place + 1] or [b""]
+            data = self._leaf_data(leaf)
             entry = parse_entry(data)
             if entry.group != erasure.field_group:
                 continue
@@ -482,8 +496,29 @@ class _Writer:
                 self.numbers[erasure.id] = max(known, entry.version)
             if entry.kind in ERASURES:
                 return ErasureEntry(leaf, data)
-        name = format_pointer(bytes(erasure.pointer))
-        raise Damaged(f"the ledger lacks the erasure entry of record {name}")
+        return self._entry_stated_before(erasure)
+
+    def _leaf_data(self, leaf: int) -> bytes:
+        number, place = divmod(leaf, TILE_WIDTH)
+        try:
+            bundle = self._bundle(number)
+        except Pruned:
+            return self._log.entry(leaf)
+        (data,) = bundle[place : place + 1] or [b""]
+        return data
+
+    def _entry_stated_before(self, erasure: _Erasure) -> ErasureEntry:
+        """Return the erasure entry as the last certificate states it: a prune took the entry."""
+        row = run(
+            self._connection,
+            "SELECT document FROM vault_certificate WHERE erasure_id = ?"
+            " ORDER BY number DESC LIMIT 1",
+            (erasure.id,),
+        ).fetchone()
+        if row is None or self._log.pruned_to() is None:
+            name = format_pointer(bytes(erasure.pointer))
+            raise Damaged(f"the ledger lacks the erasure entry of record {name}")
+        return SignedCertificate.parse(bytes(row[0])).certificate.erasure_entry
 
 
 def _retention(erasure: _Erasure) -> Retention | None:

@@ -19,6 +19,8 @@ FILE_NAME = "datakluis.toml"
 MAX_ACTOR_BYTES = 128
 _SHRED_WITHIN_DAYS = 30
 _MAX_DAYS = 36_500
+_WITNESS_SECONDS = 10
+_MAX_WITNESS_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Config:
         local_anchor: name of the local anchor's file, relative to the vault's folder.
         shred_within_days: after which an erasure that still waits for a shred is overdue.
         key_backup_days: how long key backups are kept outside the vault; None where none are made.
+        witness_policy: the witness policy's file, relative to the vault's folder; None where
+            nobody witnesses.
+        witness_seconds: that the witnesses get together to cosign a checkpoint.
+        holders: name of the category of records that say who holds a role key; None where no such
+            records are kept.
     """
 
     actor: str
@@ -42,6 +49,9 @@ class Config:
     local_anchor: Path
     shred_within_days: int
     key_backup_days: int | None
+    witness_policy: Path | None
+    witness_seconds: int
+    holders: str | None
 
     def category(self, name: str) -> RecordCategory:
         """Return a category.
@@ -112,7 +122,11 @@ def _parse(document: Mapping[str, object]) -> Config:
     }
     # A configuration that an earlier version wrote has no such table.
     erasure = _table(document, "erasure") if "erasure" in document else {}
-    _only(document, {*tables, "erasure"}, "the file")
+    governance = _table(document, "governance") if "governance" in document else {}
+    ledger = _table(document, "ledger") if "ledger" in document else {}
+    _only(document, {*tables, "erasure", "governance", "ledger"}, "the file")
+    _only(ledger, {"witness_policy", "witness_seconds"}, "[ledger]")
+    _only(governance, {"holders"}, "[governance]")
     _only(erasure, {"shred_within_days", "key_backup_days"}, "[erasure]")
     defaults, anchors = tables["defaults"], tables["anchors"]
     _only(defaults, {"actor", "purpose"}, "[defaults]")
@@ -137,7 +151,21 @@ def _parse(document: Mapping[str, object]) -> Config:
         local_anchor=_inside(_text(local, "file", "[anchors.local]")),
         shred_within_days=_days(erasure, "shred_within_days") or _SHRED_WITHIN_DAYS,
         key_backup_days=_days(erasure, "key_backup_days"),
+        witness_policy=_policy_file(ledger),
+        witness_seconds=_witness_seconds(ledger),
+        holders=_holders(governance, categories),
     )
+
+
+def _holders(
+    governance: Mapping[str, object], categories: Mapping[str, RecordCategory]
+) -> str | None:
+    if "holders" not in governance:
+        return None
+    name = _text(governance, "holders", "[governance]")
+    if name not in categories:
+        raise ConfigurationError(f"[governance] holders {name!r} is no configured category")
+    return name
 
 
 def _purpose(purposes: Mapping[str, object], name: str) -> str:
@@ -152,6 +180,24 @@ def _inside(text: str) -> Path:
     if len(path.parts) != 2 or path.parts[0] != "anchors" or ".." in path.parts or "\0" in text:
         raise ConfigurationError("[anchors.local] file must lie in the vault's folder anchors/")
     return path
+
+
+def _policy_file(ledger: Mapping[str, object]) -> Path | None:
+    if "witness_policy" not in ledger:
+        return None
+    path = Path(_text(ledger, "witness_policy", "[ledger]"))
+    if path.is_absolute() or ".." in path.parts or not path.name or "\0" in str(path):
+        raise ConfigurationError("[ledger] witness_policy must lie in the vault's folder")
+    return path
+
+
+def _witness_seconds(ledger: Mapping[str, object]) -> int:
+    value = ledger.get("witness_seconds", _WITNESS_SECONDS)
+    if type(value) is not int or not 1 <= value <= _MAX_WITNESS_SECONDS:
+        raise ConfigurationError(
+            f"[ledger] witness_seconds is a number from 1 to {_MAX_WITNESS_SECONDS}"
+        )
+    return value
 
 
 def _days(table: Mapping[str, object], key: str) -> int | None:

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ledger.driver import run
-from ledger.entry import CORE_GROUP, encode_erasure
-from ledger.log import append_pending
+from ledger.entry import CORE_GROUP, Membership
 from policy import Decision, Ground, archiefactiedatum
 from vault import keynode
 from vault.core import Change, Core
 from vault.errors import Incomplete
 from vault.keynode import SlotState
 from vault.keytree import KeyTree, TreeState, tree_of
+from vault.listing import append_erasure
 from vault.records import RecordRow
 from vault.rootkeys.provider import TreeNumber
 
@@ -35,11 +35,13 @@ class Target:
         record: its row, checked.
         ground: of the request.
         decision: that allows it.
+        membership: its place on an enacted destruction list; None where it needs none.
     """
 
     record: RecordRow
     ground: Ground
     decision: Decision
+    membership: Membership | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,9 @@ def destroy(change: Change, target: Target, act_id: int) -> int:
 
     Records of the permanent tree are destroyed only through a broken glass: for those the caller
     has checked that (ST6).
+
+    Raises:
+        ListNeeded: the record is governed, and the target names no place on an enacted list (GO2).
     """
     connection, record = change.connection, target.record
     keys = key_slots(connection, record.id)
@@ -128,7 +133,9 @@ def destroy(change: Change, target: Target, act_id: int) -> int:
             " WHERE record_id = ? AND field_group = ?",
             (min(shared), change.edit.state.generation, record.id, CORE_GROUP),
         )
-    append_pending(connection, [encode_erasure(bytes(record.pointer), record.current)])
+    append_erasure(
+        connection, bytes(record.pointer), record.current, membership=target.membership
+    )
     return record.current
 
 
@@ -150,7 +157,7 @@ def destroy_group(change: Change, target: Target, group: int, act_id: int) -> in
     born = min(key.birth for key in keys)
     _record_erasure(connection, target, act_id, tree, born, generation, group)
     last = max(key.version for key in keys)
-    append_pending(connection, [encode_erasure(bytes(record.pointer), last, group)])
+    append_erasure(connection, bytes(record.pointer), last, group)
     return len(keys)
 
 

@@ -82,7 +82,7 @@ def erase(core: Core, pointer_text: str, ground: Ground, caller: Caller) -> Eras
     try:
         return _erase_living(core, pointer, ground, caller)
     except Erased:
-        raise _erased_before(core, pointer, ground) from None
+        raise erased_before(core, pointer, ground) from None
 
 
 def _erase_living(core: Core, pointer: bytes, ground: Ground, caller: Caller) -> Erasure:
@@ -142,7 +142,7 @@ def decide_record(core: Core, record: RecordRow, ground: Ground) -> Decision:
     return decide(facts)
 
 
-def _erased_before(core: Core, pointer: bytes, ground: Ground) -> Erased:
+def erased_before(core: Core, pointer: bytes, ground: Ground) -> Erased:
     """Answer D2 with the index of the erasure entry, making it a leaf if it still waits."""
     # A signer that refuses this database is no reason to withhold the answer: the index then waits.
     with suppress(LedgerError):
@@ -150,4 +150,5 @@ def _erased_before(core: Core, pointer: bytes, ground: Ground) -> Erased:
     with core.database.read() as connection:
         record = load_record(connection, pointer)
         error = erased_error(connection, record)
-    return Erased(record.name, error.leaf, error.erased_at, decide_record(core, record, ground))
+    decision = decide_record(core, record, ground)
+    return Erased(record.name, error.leaf, error.erased_at, decision, pruned=error.pruned)

@@ -38,10 +38,12 @@ class Erased(VaultError):
 
     Attributes:
         pointer: the record's pointer, as text.
-        leaf: index of the erasure entry in the ledger, or None while it is pending.
+        leaf: index of the erasure entry in the ledger, or None while it is pending, and once it
+            was pruned.
         erased_at: Unix seconds, UTC.
         decision: the answer to a request to erase it again (D2), or None for any other request.
         group: name of the field group that was erased by itself; None for the whole record.
+        pruned: what became of the erasure entry, in words, where the ledger was pruned (LG8).
     """
 
     def __init__(
@@ -51,13 +53,15 @@ class Erased(VaultError):
         erased_at: int,
         decision: Decision | None = None,
         group: str | None = None,
+        pruned: str | None = None,
     ) -> None:
         where = "pending in the ledger" if leaf is None else f"entry {leaf} of the ledger"
         what = f"record {pointer}" if group is None else f"field group {group} of record {pointer}"
-        super().__init__(f"{what} was erased: {where}")
+        super().__init__(f"{what} was erased: {pruned or where}")
         self.pointer = pointer
         self.group = group
         self.leaf = leaf
+        self.pruned = pruned
         self.erased_at = erased_at
         self.decision = decision
 
@@ -76,12 +80,65 @@ class Refused(VaultError):
         self.decision = decision
 
 
+class Stopped(VaultError):
+    """The ledger is stopped: no new record enters (GO3).
+
+    Attributes:
+        sequence: of the state of governance that the stop made.
+        resumed_by: what a resume takes, in words.
+    """
+
+    def __init__(self, sequence: int, resumed_by: str) -> None:
+        super().__init__(
+            f"stopped since state {sequence} of governance: nothing new is stored until"
+            f" 'kluis resume', which takes {resumed_by}"
+        )
+        self.sequence = sequence
+        self.resumed_by = resumed_by
+
+
+class NotAllowed(VaultError):
+    """The rules of governance do not allow what was asked, or not by this key (GO2)."""
+
+
+class ListNeeded(NotAllowed):
+    """A governed record that stands on no enacted destruction list.
+
+    Attributes:
+        pointer: the record's pointer, as text.
+    """
+
+    def __init__(self, pointer: str) -> None:
+        super().__init__(
+            f"record {pointer} is governed and stands on no enacted list: have a destruction list"
+            " with it enacted first"
+        )
+        self.pointer = pointer
+
+
 class PurposeRefused(VaultError):
     """The purpose is not registered, or the record's category does not allow it (PU1)."""
 
 
 class Incomplete(VaultError):
     """A destruction of which one part failed: it is PARTIAL, not done (ER2)."""
+
+
+class QuorumMissing(VaultError):
+    """A checkpoint is signed and stored, and fewer witnesses cosigned it than the policy asks for.
+
+    Attributes:
+        size: leaves in the checkpoint.
+        missing: what is missing, in words.
+    """
+
+    def __init__(self, size: int, missing: str, then: str) -> None:
+        super().__init__(
+            f"the checkpoint of {size} entries is signed and stored, without its quorum of"
+            f" witnesses: {missing}; {then}"
+        )
+        self.size = size
+        self.missing = missing
 
 
 class Busy(VaultError):

@@ -48,6 +48,7 @@ from vault.escrow.stored import (
     load_escrow,
 )
 from vault.keytree import KeyTree, root_of, tree_of
+from vault.listing import membership_of
 from vault.reading import living_record
 from vault.records import Action, current_slot
 from vault.rootkeys.provider import TreeNumber
@@ -242,6 +243,7 @@ def break_glass(
 
     Raises:
         Refused: the decision table does not lead to D2b or D5, or the record is not kept for ever.
+        ListNeeded: it is governed and stands on no enacted destruction list.
         EscrowRefused: there are not two different approvers, or one cannot be named so.
         TooFewShares, OtherEscrow, DuplicateShare, DamagedShare: the custodians do not agree.
         Incomplete: the destruction could not be confirmed (ER2).
@@ -257,7 +259,8 @@ def break_glass(
         if decision.code not in BREAKING or not permanent:
             raise Refused(record.name, decision)
         act_id = change.act(caller, Action.BREAK_GLASS, erased_at)
-        versions = destroy(change, Target(record, ground, decision), act_id)
+        membership = membership_of(change.connection, pointer)
+        versions = destroy(change, Target(record, ground, decision, membership), act_id)
         run(
             change.connection,
             "UPDATE vault_erasure SET approvers = ? WHERE record_id = ? AND field_group = ?",

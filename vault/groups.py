@@ -31,7 +31,7 @@ from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, derive_record_keys
 from vault.core import Caller, Change, Core
 from vault.errors import Damaged, Erased, InvalidInput, NotFound
 from vault.keytree import tree_of
-from vault.reading import erasure_leaf, living_record
+from vault.reading import erasure_leaf, living_record, pruned_erasure
 from vault.records import Action, RecordRow
 
 _RANDOM_BYTES = SLOT_KEY_BYTES + NONCE_BYTES
@@ -245,5 +245,7 @@ def group_erased_error(connection: Connection, record: RecordRow, group: int, na
     ).fetchone()
     if at is None:
         raise Damaged(f"nothing says when field group {group} of record {record.name} was erased")
-    leaf = erasure_leaf(Log(connection), bytes(record.pointer), group)
-    return Erased(record.name, leaf, at, group=name)
+    log, pointer = Log(connection), bytes(record.pointer)
+    leaf = erasure_leaf(log, pointer, group)
+    pruned = pruned_erasure(log, pointer) if leaf is None else None
+    return Erased(record.name, leaf, at, group=name, pruned=pruned)

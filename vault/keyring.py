@@ -15,6 +15,7 @@ open the signing keys. `signer/` belongs in no backup: a copy of it could sign a
 from __future__ import annotations
 
 import datetime as dt
+import hmac
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,7 +25,7 @@ from nacl.signing import SigningKey
 
 from vault import organisation
 from vault.generations import Providers
-from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
+from vault.keyfile import SECRET_BYTES, encode_passphrase, read_key_file, write_key_file
 from vault.logkeys import SIGNER_FOLDER, LogKeyFiles
 from vault.organisation import OrganisationKey
 from vault.rehearsal import rehearse
@@ -49,6 +50,11 @@ class Keyring:
     def rehearse(self, backup: Path, trees: Sequence[int]) -> dict[int, dict[str, int]]:
         """Open a key backup in a fresh process with what this keyring opens; see there."""
         return rehearse(backup, self._folder, self._passphrase, trees)
+
+    def is_passphrase(self, passphrase: str) -> bool:
+        """Tell whether a text is the passphrase that opens these key files."""
+        own, other = encode_passphrase(self._passphrase), encode_passphrase(passphrase)
+        return hmac.compare_digest(own, other)
 
     def __repr__(self) -> str:
         return f"Keyring({str(self._folder)!r})"

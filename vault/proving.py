@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection
 
 from anchor import job
-from anchor.evidence import Evidence, Group, Opening
+from anchor.consistency import ConsistencyFile
+from anchor.evidence import GOVERNED_KINDS, Evidence, Group, Opening, StateEntry
 from anchor.local import LocalTarget
 from anchor.receipt import LocalReceipt, key_name
 from anchor.statement import AnchorStatement
 from anchor.steps import Verdict
 from anchor.target import Target
-from anchor.trust import REQUIRED_AT_FIRST, TrustFile
+from anchor.trust import REQUIRED_AT_FIRST, TrustFile, WatchedRange
 from anchor.verify import verify
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run
-from ledger.entry import CORE_GROUP, EntryKind, parse_entry
+from ledger.entry import (
+    CORE_GROUP,
+    GOVERNANCE_POINTER,
+    Entry,
+    EntryKind,
+    parse_entry,
+    parse_membership,
+)
 from ledger.log import Log
-from ledger.note import VerifierKey
+from ledger.note import Note, VerifierKey
 from ledger.pointer import parse_pointer
 from ledger.tlogproof import LogProof
 from policy.certificate import SignedCertificate
-from vault import checkpointing
+from vault import checkpointing, witnessing
 from vault.cipher import derive_record_keys
 from vault.core import Caller, Core
-from vault.errors import Damaged, NotFound
+from vault.errors import Damaged, InvalidInput, NotFound
 from vault.groups import find_group, group_erased_error, newest_part
 from vault.organisation import read_certificate
-from vault.reading import living_record, version_leaves
+from vault.reading import erasure_leaf, living_record, pruned_erasure, version_leaves
 from vault.records import Action, RecordRow, load_record
+from vault.witnessing import Witnessed
 
 
-def run_anchors(core: Core) -> list[job.Anchored]:
-    """Sign a checkpoint over all entries and anchor it at every target."""
+@dataclass(frozen=True, slots=True)
+class AnchorRun:
+    """What an anchoring run did.
+
+    Attributes:
+        anchored: by target; of an older checkpoint where the newest lacks its quorum.
+        witnessed: the newest checkpoint; its `missing` says why it was not anchored.
+    """
+
+    anchored: tuple[job.Anchored, ...]
+    witnessed: Witnessed
+
+
+def run_anchors(core: Core) -> AnchorRun:
+    """Sign a checkpoint over all entries, have it cosigned, and anchor it at every target.
+
+    A checkpoint without its quorum of witnesses is not anchored; the newest that has it is.
+    """
     checkpointing.checkpoint(core)
+    witnessed = witnessing.collect(core)
+    checkpoint: Note | None = witnessed.note
+    policy = witnessing.read_policy(core)
+    if witnessed.missing is not None and policy is not None:
+        with core.database.read() as connection:
+            checkpoint = witnessing.newest_with_quorum(connection, policy)
+    if checkpoint is None:
+        return AnchorRun((), witnessed)
     now = core.clock.now()
-    return job.run(core.database.write, core.signer.keys, _targets(core, now), now)
+    done = job.run(core.database.write, core.signer.keys, _targets(core, now), now, checkpoint)
+    return AnchorRun(tuple(done), witnessed)
 
 
 def anchor_status(core: Core) -> list[job.TargetStatus]:
@@ -50,13 +86,26 @@ def anchor_status(core: Core) -> list[job.TargetStatus]:
 def trust_file(core: Core) -> TrustFile:
     """Return what an auditor needs to verify evidence of this vault."""
     anchor_key = VerifierKey(key_name(core.origin), bytes(core.keyring.anchor.verify_key))
+    with core.database.read() as connection:
+        founding = _founding(Log(connection))
+    policy = witnessing.read_policy(core)
     return TrustFile(
         core.origin,
         REQUIRED_AT_FIRST,
         core.signer.keys.keys,
         (anchor_key,),
         (read_certificate(core.folder).public_bytes(Encoding.DER),),
+        witness_policies=() if policy is None else (WatchedRange(policy),),
+        founding=founding,
     )
+
+
+def _founding(log: Log) -> bytes | None:
+    """Return the SHA-256 of the founding entry, once a signed checkpoint covers it."""
+    leaves, latest = log.leaves_of(GOVERNANCE_POINTER), log.latest_checkpoint()
+    if not leaves or latest is None or Checkpoint.parse(latest.text).size <= leaves[0]:
+        return None
+    return hashlib.sha256(log.entry(leaves[0])).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +151,9 @@ def prove(
         log = Log(connection)
         core.signer.memory.require_present(log.head())
         leaf = version_leaves(log, pointer, proven.group).get(proven.number)
+        gone = pruned_erasure(log, pointer) if leaf is None else None
+        if gone is not None:
+            raise NotFound(f"version {proven.number} of record {record.name}{_because(gone)}")
         latest = log.latest_checkpoint()
     if leaf is None or latest is None or Checkpoint.parse(latest.text).size <= leaf:
         checkpointing.checkpoint(core)
@@ -109,14 +161,130 @@ def prove(
     with core.database.read() as connection:
         log = Log(connection, core.tiles)
         leaf = version_leaves(log, pointer, proven.group)[proven.number]
-        entry = log.entry(leaf)
-        evidence = Evidence(parse_entry(entry), (_group(core, log, leaf),), opening)
+        evidence = _evidence(core, log, leaf, opening)
+    _require_proof(core, evidence, f"record {record.name}")
+    return evidence
+
+
+def prove_erasure(
+    core: Core, pointer_text: str, caller: Caller, group: str | None = None
+) -> Evidence:
+    """Return evidence that a record, or a field group of it, was erased (ER9).
+
+    Args:
+        core: of the open vault.
+        pointer_text: of the record.
+        caller: who asks and why.
+        group: name of a field group; None for the record.
+
+    Raises:
+        NotFound: no such record, or it was not erased.
+        RolledBack: the database is an older copy, of which nothing is proven.
+    """
+    checkpointing.checkpoint(core)
+    pointer = parse_pointer(pointer_text)
+    with core.database.read() as connection:
+        record = load_record(connection, pointer)
+        core.require_allowed(record.category, caller.purpose)
+        number = CORE_GROUP if group is None else find_group(core, connection, record, group)
+        log = Log(connection, core.tiles)
+        leaf = erasure_leaf(log, pointer, number)
+        if leaf is None:
+            gone = pruned_erasure(log, pointer)
+            raise NotFound(f"the ledger has no erasure of record {record.name}{_because(gone)}")
+        evidence = _evidence(core, log, leaf)
+    _require_proof(core, evidence, f"the erasure of record {record.name}")
+    return evidence
+
+
+def prove_governance(core: Core, sequence: int) -> Evidence:
+    """Return evidence of a governance entry, with the state in which it was decided (GO2).
+
+    Args:
+        core: of the open vault.
+        sequence: of the state that it made, from 1.
+
+    Raises:
+        NotFound: there is no such entry.
+        RolledBack: the database is an older copy, of which nothing is proven.
+    """
+    checkpointing.checkpoint(core)
+    with core.database.read() as connection:
+        log = Log(connection, core.tiles)
+        leaves = log.leaves_of(GOVERNANCE_POINTER)
+        if not 1 <= sequence <= len(leaves):
+            raise NotFound(f"no governance entry {sequence}; there are {len(leaves)}")
+        evidence = _evidence(core, log, leaves[sequence - 1])
+    _require_proof(core, evidence, f"governance entry {sequence}")
+    return evidence
+
+
+def _because(gone: str | None) -> str:
+    return "" if gone is None else f": {gone}"
+
+
+def consistency(core: Core, old: int, new: int) -> ConsistencyFile:
+    """Return the proof that the ledger only grew between two of its signed checkpoints.
+
+    Args:
+        core: of the open vault.
+        old: size of the smaller, leaves, at least 1.
+        new: size of the larger.
+
+    Raises:
+        InvalidInput: no checkpoint of such a size was signed, or they are not in this order.
+        RolledBack: the database is an older copy, of which nothing is proven.
+    """
+    with core.database.read() as connection:
+        log = Log(connection, core.tiles)
+        core.signer.memory.require_present(log.head())
+        notes = dict(log.checkpoints())
+        for size in (old, new):
+            if size not in notes:
+                raise InvalidInput(
+                    f"no checkpoint of {size} leaves was signed{_nearest(size, notes)}"
+                )
+        if not 0 < old < new:
+            raise InvalidInput(f"a tree of {old} leaves does not grow to one of {new}")
+        proof = tuple(log.consistency_proof(old, new))
+    smaller, larger = (Note.parse(notes[size].encode()) for size in (old, new))
+    return ConsistencyFile(smaller, proof, larger)
+
+
+def _nearest(size: int, sizes: Collection[int]) -> str:
+    near = [max((one for one in sizes if one < size), default=None)]
+    near.append(min((one for one in sizes if one > size), default=None))
+    named = " and ".join(str(one) for one in near if one)
+    return f"; the nearest are of {named}" if named else ""
+
+
+def _evidence(core: Core, log: Log, leaf: int, opening: Opening | None = None) -> Evidence:
+    entry, group = parse_entry(log.entry(leaf)), _group(core, log, leaf)
+    return Evidence(entry, (group,), opening, _state(log, entry, group.proof.checkpoint))
+
+
+def _state(log: Log, entry: Entry, note: Note) -> tuple[StateEntry, ...]:
+    """Return the governance entries by which an entry is judged, proven to one checkpoint."""
+    if entry.kind not in GOVERNED_KINDS:
+        return ()
+    is_listed = entry.kind is EntryKind.LISTED_ERASURE
+    last = parse_membership(entry.body).sequence if is_listed else entry.version - 1
+    size = Checkpoint.parse(note.text).size
+    return tuple(
+        StateEntry(
+            parse_entry(log.entry(leaf)),
+            LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note),
+        )
+        for leaf in log.leaves_of(GOVERNANCE_POINTER)[:last]
+    )
+
+
+def _require_proof(core: Core, evidence: Evidence, what: str) -> None:
     # Evidence that would not verify must never leave the house.
     report = verify(evidence, trust_file(core))
     if report.verdict is Verdict.FAILED:
         core.tiles.clear()
-        raise Damaged(f"what is stored of record {record.name} proves nothing: {report.sentence}")
-    return evidence
+        raise Damaged(f"what is stored of {what} proves nothing: {report.sentence}")
 
 
 def prove_certificate(core: Core, signed: SignedCertificate) -> Evidence:
@@ -135,13 +303,20 @@ def prove_certificate(core: Core, signed: SignedCertificate) -> Evidence:
         for leaf in reversed(log.leaves_of(pointer)):
             entry = parse_entry(log.entry(leaf))
             if entry.kind is EntryKind.CERTIFICATE and entry.body == digest:
-                return Evidence(entry, (_group(core, log, leaf),), None)
+                return _evidence(core, log, leaf)
     raise NotFound("the ledger does not hold this certificate: was it issued by another vault?")
 
 
 def _group(core: Core, log: Log, leaf: int) -> Group:
-    """Return the proof against the oldest anchored checkpoint, or the newest if there is none."""
-    anchored = job.anchored_statement(log.connection, leaf)
+    """Return the proof against the oldest anchored checkpoint, or the newest if there is none.
+
+    The proof of an entry that a prune kept goes to a checkpoint from the minimum index on.
+    """
+    kept, pruned = log.kept(leaf), log.pruned_to()
+    if kept is not None and pruned is not None:
+        anchored = job.anchored_statement(log.connection, max(kept.size, pruned[0]) - 1)
+    else:
+        anchored = job.anchored_statement(log.connection, leaf)
     if anchored is not None:
         statement = AnchorStatement.parse(anchored[0])
         receipts = tuple(LocalReceipt.parse(receipt) for _, receipt in anchored[1])
@@ -151,10 +326,21 @@ def _group(core: Core, log: Log, leaf: int) -> Group:
             raise Damaged("the ledger has no checkpoint, though one was signed")
         keys = core.signer.keys.for_size(Checkpoint.parse(latest.text).size)
         statement, receipts = AnchorStatement.of(latest, keys), ()
-    note = statement.note
+    note = log.cosigned(statement.note, witnessing.witness_keys(core))
     size = Checkpoint.parse(note.text).size
     proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note)
-    return Group(proof, statement, receipts)
+    return Group(proof, statement, receipts, _to_closing(core, log, size))
+
+
+def _to_closing(core: Core, log: Log, size: int) -> tuple[bytes, ...]:
+    """Return how a tree grew to the one at which a key that signed it was retired."""
+    closings = [
+        one.last_size
+        for one in core.signer.keys.keys
+        if one.covers(size) and one.last_size is not None
+    ]
+    closing = min(closings, default=size)
+    return tuple(log.consistency_proof(size, closing)) if closing > size else ()
 
 
 def _proven(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ledger.driver import run
 from ledger.entry import CORE_GROUP, ERASURES, EntryKind, parse_entry
-from ledger.log import Log
+from ledger.log import Log, has_pending
 from ledger.pointer import format_pointer, parse_pointer
 from vault.cipher import RecordKeys, derive_record_keys
 from vault.core import Caller, Core
@@ -40,8 +40,10 @@ class VersionInfo:
         actor: who stored it.
         purpose: for which registered purpose.
         erased: whether it was erased.
-        leaf: index of its entry in the ledger, or None while that is pending.
+        leaf: index of its entry in the ledger, or None while that is pending, and once it was
+            pruned.
         groups: names of the field groups that came with it and are readable.
+        pruned: whether its entry is gone because the ledger was pruned (LG8).
     """
 
     number: int
@@ -51,6 +53,7 @@ class VersionInfo:
     erased: bool
     leaf: int | None
     groups: tuple[str, ...] = ()
+    pruned: bool = False
 
 
 def get(core: Core, pointer_text: str, caller: Caller) -> bytes:
@@ -109,7 +112,10 @@ def history(core: Core, pointer_text: str, caller: Caller) -> list[VersionInfo]:
     with core.database.read() as connection:
         record = load_record(connection, pointer)
         core.require_allowed(record.category, caller.purpose)
-        leaves = version_leaves(Log(connection), pointer)
+        log = Log(connection)
+        leaves = version_leaves(log, pointer)
+        # Entries that wait are of later versions than those that are gone.
+        is_pruned = log.pruned_to() is not None and not has_pending(connection, pointer)
         groups = _readable_groups(connection, record.id)
         found = []
         for version in load_versions(connection, record.id):
@@ -119,7 +125,8 @@ def history(core: Core, pointer_text: str, caller: Caller) -> list[VersionInfo]:
             erased = not version.has_body
             leaf = leaves.get(version.number)
             names = groups.get(version.number, ())
-            found.append(VersionInfo(version.number, at, actor, purpose, erased, leaf, names))
+            gone = leaf is None and is_pruned
+            found.append(VersionInfo(version.number, at, actor, purpose, erased, leaf, names, gone))
     return found
 
 
@@ -198,6 +205,22 @@ def erasure_leaf(log: Log, pointer: bytes, group: int = CORE_GROUP) -> int | Non
     return None
 
 
+def pruned_erasure(log: Log, pointer: bytes) -> str | None:
+    """Return in words that the erasure entry of a record was pruned; None while it is pending.
+
+    Args:
+        log: which has no erasure entry of it.
+        pointer: of the erased record.
+    """
+    pruned = log.pruned_to()
+    if pruned is None or has_pending(log.connection, pointer):
+        return None
+    return (
+        f"its entry is gone, the ledger was pruned to {pruned[0]} by entry {pruned[1]};"
+        " 'kluis certificate' has what it said"
+    )
+
+
 def erasure_index(core: Core, pointer_text: str) -> int | None:
     """Return the leaf of a record's erasure entry, or None while there is none."""
     pointer = parse_pointer(pointer_text)
@@ -211,4 +234,7 @@ def erased_error(connection: Connection, record: RecordRow) -> Erased:
     at = connection.exec_driver_sql(
         "SELECT at FROM vault_act WHERE id = ?", (record.erased_act,)
     ).scalar_one()
-    return Erased(record.name, erasure_leaf(Log(connection), bytes(record.pointer)), at)
+    log, pointer = Log(connection), bytes(record.pointer)
+    leaf = erasure_leaf(log, pointer)
+    pruned = pruned_erasure(log, pointer) if leaf is None else None
+    return Erased(record.name, leaf, at, pruned=pruned)

@@ -52,6 +52,8 @@ class Action(StrEnum):
     RESTORE = "restore"
     DRILL = "drill"
     ROTATE = "rotate"
+    GOVERN = "govern"
+    PRUNE = "prune"
 
 
 class RecordRow(NamedTuple):

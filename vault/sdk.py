@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from anchor.consistency import ConsistencyFile
 from anchor.evidence import Evidence
 from anchor.job import Anchored, TargetStatus
 from anchor.trust import TrustFile
@@ -32,6 +33,7 @@ from vault import (
     checkpointing,
     proving,
     reading,
+    witnessing,
     writing,
 )
 from vault.audit import AuditReport, audit
@@ -40,7 +42,7 @@ from vault.completing import complete
 from vault.config import FILE_NAME, load_config
 from vault.core import DATABASE_FILE, Caller, Core
 from vault.database import Database
-from vault.errors import ConfigurationError, InvalidInput
+from vault.errors import ConfigurationError, InvalidInput, QuorumMissing
 from vault.groupcommit import GroupCommit
 from vault.groups import get_group
 from vault.importing import ImportOrder, ImportReport, OnProgress, run_import
@@ -52,12 +54,15 @@ from vault.preparing import NewRecord, PreparedRecord, Preparer
 from vault.reading import VersionInfo
 from vault.sdk_destruction import Destruction
 from vault.sdk_erasing import Erasing
+from vault.sdk_governing import Governing
+from vault.sdk_pruning import Pruning
 from vault.sdk_safekeeping import Safekeeping
+from vault.witnessing import Witnessed
 
 MAX_ORIGIN_BYTES = 200
 
 
-class Vault(Erasing, Destruction, Safekeeping):
+class Vault(Erasing, Destruction, Safekeeping, Governing, Pruning):
     """An open vault. Make one with `create`, open one with `open`; use it as a context manager."""
 
     def __init__(self, core: Core) -> None:
@@ -205,6 +210,7 @@ class Vault(Erasing, Destruction, Safekeeping):
             InvalidInput: nothing was stored.
             PurposeRefused: the purpose is not registered.
             ListNotCarried: the record's date calls for a selection list that is not carried.
+            Stopped: the ledger is stopped; nothing was stored (GO3).
         """
         caller = self._core.caller(actor, purpose)
         self._core.require_allowed(category, caller.purpose)
@@ -236,7 +242,8 @@ class Vault(Erasing, Destruction, Safekeeping):
                 records.
 
         Raises:
-            InvalidInput, PurposeRefused, ListNotCarried: as for `put`; earlier batches stay stored.
+            InvalidInput, PurposeRefused, ListNotCarried, Stopped: as for `put`; earlier batches
+                stay stored.
         """
         caller = self._core.caller(actor, purpose)
         self._core.require_allowed(category, caller.purpose)
@@ -262,6 +269,8 @@ class Vault(Erasing, Destruction, Safekeeping):
         Raises:
             BadLines: the file has bad lines that are not to be skipped; nothing was stored.
             InvalidInput, PurposeRefused, ListNotCarried: as for `put`.
+            Stopped: the ledger is stopped; earlier batches stay stored, and the same order goes on
+                behind them once it is resumed.
             Busy: another process is importing the same file.
         """
         caller = self._core.caller(actor, purpose)
@@ -356,8 +365,30 @@ class Vault(Erasing, Destruction, Safekeeping):
         return checkpointing.checkpoint(self._core)
 
     def anchor(self) -> list[Anchored]:
-        """Sign a checkpoint and anchor it at every configured target."""
-        return proving.run_anchors(self._core)
+        """Sign a checkpoint, let witnesses cosign it, and anchor it at every configured target.
+
+        Raises:
+            QuorumMissing: too few witnesses cosigned it; the newest checkpoint that has its quorum
+                is anchored in its place, if there is one.
+        """
+        ran = proving.run_anchors(self._core)
+        if ran.witnessed.missing is not None:
+            then = "no checkpoint is anchored"
+            if ran.anchored:
+                then = f"the one of {ran.anchored[0].size} entries, which has it, is anchored"
+            raise QuorumMissing(ran.witnessed.size, ran.witnessed.missing, then)
+        return list(ran.anchored)
+
+    def witness(self) -> Witnessed:
+        """Let the witnesses of the policy cosign the newest checkpoint, and return it with those.
+
+        Waits for them for as long as the configuration says, and holds no lock meanwhile.
+
+        Raises:
+            NotSigned: there is no checkpoint yet.
+            ConfigurationError: the policy cannot be read.
+        """
+        return witnessing.collect(self._core)
 
     def anchor_status(self) -> list[TargetStatus]:
         """Return how far each anchor target is behind."""
@@ -393,6 +424,51 @@ class Vault(Erasing, Destruction, Safekeeping):
         caller = self._core.caller(actor, purpose)
         return proving.prove(self._core, pointer, caller, version, disclose=disclose, group=group)
 
+    def prove_erasure(
+        self,
+        pointer: str,
+        *,
+        group: str | None = None,
+        actor: str | None = None,
+        purpose: str | None = None,
+    ) -> Evidence:
+        """Return evidence that a record was erased; where it stood on a list, that it did (GO2).
+
+        Args:
+            pointer: of the record.
+            group: name of a field group of it that was erased alone; None for the record.
+            actor: who asks.
+            purpose: for which registered purpose.
+
+        Raises:
+            NotFound: no such record, or it was not erased.
+        """
+        caller = self._core.caller(actor, purpose)
+        return proving.prove_erasure(self._core, pointer, caller, group)
+
+    def prove_governance(self, sequence: int) -> Evidence:
+        """Return evidence of a governance entry and of how it was decided (GO2).
+
+        Args:
+            sequence: of the state that it made, from 1.
+
+        Raises:
+            NotFound: there is no such entry.
+        """
+        return proving.prove_governance(self._core, sequence)
+
+    def consistency(self, old: int, new: int) -> ConsistencyFile:
+        """Return the proof that the ledger only grew between two signed checkpoints.
+
+        Args:
+            old: size of the smaller, leaves, at least 1.
+            new: size of the larger.
+
+        Raises:
+            InvalidInput: no checkpoint of such a size was signed; the nearest are named.
+        """
+        return proving.consistency(self._core, old, new)
+
     def trust(self) -> TrustFile:
         """Return what an auditor needs to verify evidence of this vault."""
         return proving.trust_file(self._core)
@@ -413,8 +489,10 @@ class Vault(Erasing, Destruction, Safekeeping):
 
         destination = destination_at(place)
         checkpointing.checkpoint(self._core)
+        witnessing.collect(self._core)
+        witnesses = witnessing.witness_keys(self._core)
         with self._core.database.read() as connection:
-            return export(Log(connection), destination)
+            return export(Log(connection), destination, witnesses=witnesses)
 
     def audit(self, on_part: Callable[[str], None] | None = None) -> AuditReport:
         """Check every stored byte against another and report what is wrong.

@@ -293,6 +293,26 @@ lost = Table(
     Column("act_id", Int64, ForeignKey("vault_act.id"), nullable=False),
 )
 
+# What a list would hold that was proposed and not yet enacted.
+proposed = Table(
+    "vault_proposed",
+    metadata,
+    Column("proposal_id", Int64, nullable=False),  # of ledger_proposal
+    Column("place", Int64, nullable=False),
+    Column("pointer", LargeBinary(16), nullable=False),
+    Column("field_group", Int64, nullable=False),
+    PrimaryKeyConstraint("proposal_id", "place"),
+)
+
+# Lists that were enacted, and which role keys approved them.
+list_ = Table(
+    "vault_list",
+    metadata,
+    # Of the governance state that the list made.
+    Column("sequence", Int64, primary_key=True, autoincrement=False),
+    Column("approvers", Text, nullable=False),  # JSON list of [key, role], as in certificates
+)
+
 # What stands on a list that was enacted: items in the order of the list's tree.
 listed = Table(
     "vault_listed",

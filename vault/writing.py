@@ -1,7 +1,8 @@
 """Putting and rectifying records.
 
 Records come prepared (vault/preparing.py). Under the writer lock each gets its slot and row
-numbers, and record, key node and pending entry become durable in one transaction.
+numbers, and record, key node and pending entry become durable in one transaction. In that
+transaction it is looked whether the ledger is stopped (GO3): no put enters behind a stop.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ledger.entry import MAX_VERSION, encode_version
+from ledger.entry import MAX_VERSION, encode_version, governed
+from ledger.governing import standing
 from ledger.log import append_pending
 from ledger.pointer import parse_pointer
 from policy import RecordCategory
 from vault.cipher import NONCE_BYTES, SLOT_KEY_BYTES, derive_record_keys, row_tag
 from vault.core import Caller, Change, Core
 from vault.errors import InvalidInput
+from vault.governing import stopped_error
 from vault.groups import insert_parts, require_not_erased
 from vault.keytree import tree_of
+from vault.listing import is_governed
 from vault.preparing import (
     NewRecord,
     PreparedRecord,
@@ -108,7 +112,8 @@ def rectify(
             "UPDATE vault_record SET current = ?, row_tag = ? WHERE id = ?",
             (number, record._replace(current=number).tag(keys), record.id),
         )
-        entries = [encode_version(pointer, number, commitment)]
+        is_marked = is_governed(change.connection, pointer)
+        entries = [encode_version(pointer, number, commitment, governed=is_marked)]
         if parts:
             entries += insert_parts(change, number, [(record.id, slot, part) for part in parts])
         append_pending(change.connection, entries)
@@ -121,6 +126,9 @@ def _insert(
     group: Sequence[tuple[PreparedRecord, Caller]],
     import_slot: int | None,
 ) -> None:
+    is_founded, is_stopped = standing(change.connection)
+    if is_stopped:
+        raise stopped_error(change.connection)
     subject_ids = change.subjects.ensure(change.edit, [one.subject for one, _ in group])
     places = _places(change, [one for one, _ in group])
     first_id = next_record_id(change.connection)
@@ -139,7 +147,11 @@ def _insert(
         versions.append((record_id, 1, slot, generation, acts[caller], one.body))
     insert_records(change.connection, records)
     insert_versions(change.connection, versions)
-    entries = [one.entry for one, _ in group]
+    # What a duty keeps is destroyed by an enacted list alone, once there is somebody to enact one.
+    entries = [
+        governed(one.entry) if is_founded and one.retention is not None else one.entry
+        for one, _ in group
+    ]
     # Behind those of the cores: the order per pointer is kept.
     parts = [
         (first_id + offset, places[offset][0], part)

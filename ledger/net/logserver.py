@@ -85,7 +85,9 @@ class LogServer:
             allow = {"allow": ", ".join(_METHODS), "cache-control": MUTABLE}
             return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers=_ALWAYS | allow)
         try:
-            body = _body(self._folder, path.removeprefix("/"), headers.get("accept-encoding", ""))
+            # A target that does not begin with a slash names no file either.
+            name = path[1:] if path.startswith("/") else ""
+            body = _body(self._folder, name, headers.get("accept-encoding", ""))
         except (Malformed, SourceMissing):
             none = {"cache-control": MUTABLE}
             return Response(status_code=HTTPStatus.NOT_FOUND, headers=_ALWAYS | none)

@@ -33,8 +33,12 @@ def golden(name: str) -> dict:
 
 TRUST = {name: text.encode() for name, text in golden("trust")["files"].items()}
 EVIDENCE = {one["name"]: one["evidence"].encode() for one in golden("evidence")["files"]}
-# Which trust file goes with which evidence.
+CONSISTENCY = {one["name"]: one["file"].encode() for one in golden("consistency")["files"]}
+# Which trust file goes with which evidence and consistency file.
 TRUST_OF = {one["name"]: one["trust"] for one in golden("evidence")["files"]}
+
+
+GROWTH_TRUST_OF = {one["name"]: one["trust"] for one in golden("consistency")["files"]}
 
 
 def report(evidence: bytes, trust: bytes) -> Report:

@@ -19,13 +19,14 @@ from anchor.evidence import Evidence, Group
 from anchor.local import LocalTarget, read_receipts
 from anchor.receipt import LocalReceipt
 from anchor.statement import AnchorStatement
-from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile
+from anchor.trust import REQUIRED_AT_FIRST, TrustFile
 from anchor.verify import Report, verify
 from ledger import log as ledger_log
 from ledger.entry import encode_version, parse_entry
 from ledger.integrator import integrate
 from ledger.log import Log
-from ledger.signer import Signer, store_checkpoint
+from ledger.logkeys import LogKey, LogKeys
+from ledger.signer import NoteSigner, Signer, SignerMemory, store_checkpoint
 from ledger.tlogproof import LogProof
 
 LOG_KEY, ANCHOR_KEY = world.FIRST, world.ANCHOR
@@ -41,7 +42,8 @@ class AnchoredLedger:
         event.listen(self.engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
         event.listen(self.engine, "begin", lambda one: one.exec_driver_sql("BEGIN IMMEDIATE"))
         self.path = folder / "anchors" / "local-anchor"
-        self.signer = Signer(world.ORIGIN, LOG_KEY[1], folder)
+        memory = SignerMemory(folder, LogKeys.lone(LOG_KEY[0]))
+        self.signer = Signer(memory, lambda: [NoteSigner(world.ORIGIN, LOG_KEY[1])])
         self.count = 0
         with self.engine.begin() as connection:
             ledger.tables.metadata.create_all(connection)
@@ -76,7 +78,7 @@ class AnchoredLedger:
 
     def run(self, *targets: object, write: Callable | None = None) -> list[job.Anchored]:
         targets = targets or (self.target(),)
-        return job.run(write or self.write, [LOG_KEY[0]], targets, NOW)
+        return job.run(write or self.write, LogKeys.lone(LOG_KEY[0]), targets, NOW)
 
     def rows(self, statement: str) -> list[tuple]:
         with self.write() as connection:
@@ -89,7 +91,9 @@ class AnchoredLedger:
         with self.write() as connection:
             return [
                 str(fault)
-                for fault in check_anchors(connection, LOG_KEY[0], ANCHOR_KEY[0], self.path)
+                for fault in check_anchors(
+                    connection, LogKeys.lone(LOG_KEY[0]), ANCHOR_KEY[0], self.path
+                )
             ]
 
     def status(self, *names: str) -> list[job.TargetStatus]:

@@ -24,13 +24,17 @@ Path = tuple[str | int, ...]
 ORDER_OF_ED25519 = 2**252 + 27742317777372353535851937790883648493
 
 
+# Of which trees the files here are made.
+PROVEN_SIZES = dict.fromkeys(world.SIGNERS, world.SIZES[:3]) | {"century": (7, 12, 16)}
+
+
 def genuine_files() -> set[bytes]:
     """Every file that this log could have given out."""
     found = set()
     for regime, leaf, opened in product(world.SIGNERS, range(len(world.LEAVES)), (False, True)):
         groups = [
             [world.group(leaf, size, regime, anchored=anchored) for anchored in (False, True)]
-            for size in world.SIZES
+            for size in PROVEN_SIZES[regime]
             if size > leaf
         ]
         if opened and leaf not in world.OPENED:
@@ -40,7 +44,10 @@ def genuine_files() -> set[bytes]:
                 for each in product(*chosen):
                     opening = world.opening(leaf) if opened else None
                     entry = parse_entry(world.LEAVES[leaf])
-                    found.add(Evidence(entry, tuple(each), opening).format())
+                    first = each[0].checkpoint().size
+                    state = world.state(leaf, first, regime)
+                    for stated in {state, ()}:
+                        found.add(Evidence(entry, tuple(each), opening, stated).format())
     return found
 
 
@@ -306,6 +313,9 @@ def consistent_changes(whole: bytes) -> Iterator[Mutant]:
 
 def malleated(signed: bytes) -> Iterator[bytes]:
     """Other signatures that a careless verifier takes for the same (RFC 8032 section 5.1.7)."""
+    if len(signed) != 68:
+        yield from _malleated_cosignature(signed)
+        return
     key_id, r, s = signed[:4], signed[4:36], int.from_bytes(signed[36:], "little")
     for times in range(1, 9):
         if s + times * ORDER_OF_ED25519 < 2**256:
@@ -318,11 +328,32 @@ def malleated(signed: bytes) -> Iterator[bytes]:
     yield signed[:-1]
 
 
+def _malleated_cosignature(signed: bytes) -> Iterator[bytes]:
+    """Another time, and the ends of an ML-DSA signature, where its hints are."""
+    key_id, time, signature = signed[:4], signed[4:12], signed[12:]
+    for other in (
+        bytes(8),
+        b"\x80" + time[1:],
+        (int.from_bytes(time, "big") + 1).to_bytes(8, "big"),
+    ):
+        if other != time:
+            yield key_id + other + signature
+    for place in (0, 31, 32, len(signature) // 2, -5, -1):
+        changed = bytearray(signature)
+        changed[place] ^= 1
+        yield key_id + time + bytes(changed)
+    yield signed + b"\0"
+    yield signed[:-1]
+    yield key_id + signature
+
+
 def extra_signatures(whole: bytes) -> Iterator[Mutant]:
     """Signature lines of others under the proof's checkpoint, the statement and the receipt."""
     document = json.loads(whole)
     texts = [
-        path for path in paths(document) if path[-1:] in {("proof",), ("statement",), ("receipt",)}
+        path
+        for path in paths(document)
+        if path[:1] == ("groups",) and path[-1:] in {("proof",), ("statement",), ("receipt",)}
     ]
     for path in texts:
         value = at(document, path)
@@ -332,6 +363,8 @@ def extra_signatures(whole: bytes) -> Iterator[Mutant]:
             sign(signed, verifier.name, key).format()
             for verifier, key in (world.STRANGER, world.SECOND, world.ANCHOR)
         ]
+        if path[-1] == "proof":
+            lines.append(world.cosign(world.UNKNOWN, signed, world.FIRST_TIME).format())
         lines += ["— x AAAAAAA=\n", lines[0].replace("vreemde", "andere")]
         for line in lines:
             before, _, after = str(value).rpartition("\n\n")

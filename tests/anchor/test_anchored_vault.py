@@ -80,7 +80,9 @@ def test_anchored_and_disclosed_evidence(vault, pointer):
     found = states(evidence, vault.trust())
     assert set(found.values()) == {StepState.PASSED, StepState.NOT_CHECKED}
     assert [step for step, state in found.items() if state is StepState.NOT_CHECKED] == [
-        Step.PUBLIC_ANCHOR
+        Step.WITNESSES,
+        Step.PUBLIC_ANCHOR,
+        Step.AUTHORISATION,
     ]
     assert evidence.opening.payload == PAYLOAD
     assert len(evidence.format()) <= 8 * 1024

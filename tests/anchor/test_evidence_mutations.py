@@ -25,8 +25,10 @@ from evidence_mutations import (
 import anchor.verify
 from anchor.evidence import Evidence
 from anchor.steps import StepResult, StepState
+from ledger.note import verify as verify_note
 
 FLIPPED = "version, anchored and opened"
+REGIMES = ("one", "joined", "rotated", "century")
 
 
 def judge(mutants: Iterable[Mutant], trust: bytes) -> tuple[Counter, list[str], list[str]]:
@@ -97,12 +99,10 @@ def test_files_of_another_regime_of_keys():
 def test_control_genuine_files_are_accepted_by_both():
     """What the mutations leave out as genuine is true: it verifies under one of the trust files."""
     for data in GENUINE:
-        found = {outcome(data, TRUST[trust]) for trust in ("one", "joined", "rotated")}
-        assert "verified" in found
-        assert any(
-            independent_verifier.accepts(data, TRUST[trust])
-            for trust in ("one", "joined", "rotated")
-        )
+        trusts = (TRUST[trust] for trust in REGIMES)
+        trust = next((one for one in trusts if outcome(data, one) == "verified"), None)
+        assert trust is not None
+        assert independent_verifier.accepts(data, trust)
     assert set(EVIDENCE.values()) <= GENUINE
 
 
@@ -120,7 +120,7 @@ class EqualToAll:
 
 
 @pytest.mark.parametrize(
-    "check", ["_log_signature", "_inclusion", "_statement", "_local_anchor", "_opening"]
+    "check", ["log_signature", "_inclusion", "_statement", "_local_anchor", "_opening"]
 )
 def test_control_a_verifier_without_one_step_is_seen(check, monkeypatch):
     monkeypatch.setattr(anchor.verify, check, always(check))
@@ -142,12 +142,12 @@ def test_control_a_parser_that_does_not_compare_is_seen(monkeypatch):
 def test_control_a_verifier_that_passes_over_unknown_signatures_is_seen(monkeypatch):
     """C2SP's own rule for readers would leave bytes of a true file for anyone to choose."""
 
-    def lenient(_, group, trust):
+    def lenient(group, trust, _):
         for key in trust.keys_for(group.checkpoint().size):
-            anchor.verify.verify_note(group.proof.checkpoint, key)
+            verify_note(group.proof.checkpoint, key)
         return StepResult("log-signature", StepState.PASSED, "")
 
-    monkeypatch.setattr(anchor.verify, "_log_signature", lenient)
+    monkeypatch.setattr(anchor.verify, "log_signature", lenient)
     mutants = [one for one in all_structural("version") if "extra signature" in one[0]]
     _, accepted, disputed = judge(mutants, TRUST["one"])
     assert accepted

@@ -12,10 +12,12 @@ from anchor.evidence import Evidence, Group, Opening
 from anchor.receipt import LocalReceipt
 from anchor.statement import AnchorStatement
 from anchor.steps import Step, StepState, Verdict
-from anchor.trust import LogKey, TrustFile
+from anchor.trust import TrustFile
 from anchor.verify import Report, verify
 from anchor.verify import _what as what_it_says
+from ledger.checkpoint import Checkpoint
 from ledger.entry import encode_shred, parse_entry
+from ledger.logkeys import LogKey
 from ledger.note import Note, SignatureLine, sign
 from ledger.pointer import format_pointer
 
@@ -64,11 +66,16 @@ def test_everything_passes_but_the_public_anchor():
     assert [(one.state.value, one.detail) for one in report.steps] == [
         ("passed", f"the log {world.ORIGIN}"),
         ("passed", f"{key} signed the checkpoint of 7 leaves"),
+        ("not checked", "the trust file has no witness policy for 7 leaves"),
         ("passed", "the entry is leaf 4 of 7"),
         ("passed", f"its digest is {digest}"),
         ("passed", "receipt of 2026-01-02T00:00:00+00:00, on the operator's own word"),
         ("not checked", "the evidence holds no anchor in a public chain"),
         ("passed", "the entry commits to this payload of 22 bytes"),
+        (
+            "not checked",
+            "authorisation not checked: nothing in an entry of this kind says who decided it",
+        ),
     ]
 
 
@@ -178,7 +185,10 @@ def test_no_key_of_the_trust_file_covers_the_tree():
     [(0, None, True), (7, 7, True), (0, 7, True), (7, None, True), (0, 6, False), (8, None, False)],
 )
 def test_a_key_signs_only_trees_of_its_range(first, last, passes):
-    trust = replace(ONE, log_keys=(LogKey(FIRST, first, last),))
+    closing = None if last is None else Checkpoint(world.ORIGIN, last, bytes(32))
+    if last == 7:
+        closing = WHOLE.groups[0].checkpoint()
+    trust = replace(ONE, log_keys=(LogKey(FIRST, first, last, closing),))
     assert (verify(WHOLE, trust).verdict is Verdict.VERIFIED) is passes
     assert independent_verifier.accepts(WHOLE.format(), trust.format()) is passes
 
@@ -399,7 +409,10 @@ def test_a_required_step_that_is_not_checked_leaves_it_incomplete(required):
 
 def test_all_missing_steps_are_named():
     report = verify(BARE, replace(ONE, require=tuple(Step)))
-    assert "requires local-anchor, public-anchor, opening, not" in report.sentence
+    assert (
+        "requires witnesses, local-anchor, public-anchor, opening, authorisation, not"
+        in report.sentence
+    )
 
 
 @pytest.mark.parametrize("required", world.EVERY_CHECKED_STEP)

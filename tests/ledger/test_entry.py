@@ -5,6 +5,7 @@ import json
 import re
 import string
 import traceback
+from functools import partial
 
 import pytest
 from hypothesis import example, given
@@ -13,12 +14,16 @@ from ledger_fixtures import VECTORS, load_generator
 
 from ledger import entry as entry_module
 from ledger import pointer as pointer_module
+from ledger.action import Approval, Resume, Stop
 from ledger.entry import (
     CommitmentSuite,
     Entry,
     EntryKind,
+    Membership,
     encode_certificate,
     encode_erasure,
+    encode_governance,
+    encode_listed_erasure,
     encode_shred,
     encode_version,
     parse_entry,
@@ -32,22 +37,45 @@ POINTERS = json.loads((VECTORS / "entry_pointer.json").read_text(encoding="utf-8
 
 # 25 characters hold 125 bits; the last one holds three more and two spare bits, which are zero.
 POINTER_TEXT = re.compile(r"[a-z2-7]{25}[aeimquy4]")
-VERSION_NOT_ZERO = rb"(?!\x00{4})[\x00-\xff]{4}"
+NOT_ZERO = rb"(?!\x00{4})[\x00-\xff]{4}"
+OF_WHAT = rb"[\x00-\xff]{16}" + NOT_ZERO
+# An approval: key, an expiry below 2^63, signature.
+APPROVAL = rb"[\x00-\xff]{32}[\x00-\x7f][\x00-\xff]{7}[\x00-\xff]{64}"
 ENTRY_BYTES = re.compile(
-    rb"\x01(?:\x01\x01|\x03\x00)[\x00-\x0f][\x00-\xff]{16}" + VERSION_NOT_ZERO + rb"[\x00-\xff]{32}"
-    rb"|\x01(?:\x02\x00[\x00-\x0f]|\x04\x00[\x00\x01])[\x00-\xff]{16}" + VERSION_NOT_ZERO,
+    rb"\x01(?:\x01\x01[\x00-\x0f\x80]|\x03\x00[\x00-\x0f])" + OF_WHAT + rb"[\x00-\xff]{32}"
+    rb"|\x01(?:\x02\x00[\x00-\x0f]|\x04\x00[\x00\x01])" + OF_WHAT
+    + rb"|\x01\x06\x00[\x00-\x0f]" + OF_WHAT + NOT_ZERO + rb"[\x00-\xff]{4}(?:[\x00-\xff]{32}){0,32}"
+    # Of the governance entries those that stop and resume: tests/ledger/test_action.py has them all.
+    + rb"|\x01\x05\x00[\x07\x08]\x00{16}" + NOT_ZERO + rb"(?:\x00|\x01" + APPROVAL + rb")",
     re.DOTALL,
-)
+)  # fmt: skip
 
 pointers = st.binary(min_size=16, max_size=16)
 versions = st.integers(1, 2**32 - 1)
 commitments = st.binary(min_size=32, max_size=32)
 groups = st.integers(0, 15)
+memberships = st.builds(
+    Membership,
+    versions,
+    st.integers(0, 2**32 - 1),
+    st.lists(commitments, max_size=32).map(tuple),
+)
+approvals = st.builds(
+    Approval, commitments, st.integers(0, 2**63 - 1), st.binary(min_size=64, max_size=64)
+)
 entries = st.one_of(
     st.builds(encode_version, pointers, versions, commitments, groups),
     st.builds(encode_erasure, pointers, versions, groups),
     st.builds(encode_certificate, pointers, versions, commitments, groups),
     st.builds(encode_shred, pointers, st.integers(0, 1), versions),
+    st.builds(partial(encode_version, governed=True), pointers, versions, commitments),
+    st.builds(encode_listed_erasure, pointers, versions, memberships, groups),
+    st.builds(
+        encode_governance,
+        versions,
+        st.sampled_from([Stop(), Resume()]),
+        st.lists(approvals, max_size=1),
+    ),
 )
 # One of each kind, the two with 32 bytes behind the head first.
 ONE_OF_EACH = (
@@ -55,6 +83,8 @@ ONE_OF_EACH = (
     encode_certificate(b"p" * 16, 1, b"d" * 32),
     encode_erasure(b"p" * 16, 1),
     encode_shred(b"t" * 16, 0, 1),
+    encode_listed_erasure(b"p" * 16, 1, Membership(7, 0, ())),
+    encode_governance(1, Stop(), ()),
 )
 
 
@@ -175,11 +205,11 @@ def test_what_a_caller_passed_by_mistake_is_not_repeated(text):
 
 
 MADE = {
-    EntryKind.VERSION: lambda e: encode_version(e.pointer, e.version, e.commitment, e.group),
-    EntryKind.ERASURE: lambda e: encode_erasure(e.pointer, e.version, e.group),
-    EntryKind.CERTIFICATE: lambda e: encode_certificate(
-        e.pointer, e.version, e.commitment, e.group
+    EntryKind.VERSION: lambda e: encode_version(
+        e.pointer, e.version, e.body, e.group, governed=e.governed
     ),
+    EntryKind.ERASURE: lambda e: encode_erasure(e.pointer, e.version, e.group),
+    EntryKind.CERTIFICATE: lambda e: encode_certificate(e.pointer, e.version, e.body, e.group),
     EntryKind.SHRED: lambda e: encode_shred(e.pointer, e.group, e.version),
 }
 
@@ -209,13 +239,15 @@ def test_without_a_group_it_is_the_core():
 
 
 def test_the_entries_in_the_docstring_are_some():
-    lines = re.findall(r"^    (01 0[134] 0[01] 00 .*)$", entry_module.__doc__, re.MULTILINE)
+    lines = re.findall(r"^    (01 0[1346] 0[01] [08]0 .*)$", entry_module.__doc__, re.MULTILINE)
     found = [re.sub("(..)…\\1", lambda m: m[1] * 30, line) for line in lines]
     pointer = parse_pointer("aaisem2ekvthpcezvk54zxpo74")
     assert [bytes.fromhex(line) for line in found] == [
         encode_version(pointer, 1, b"\xaa" * 32),
+        encode_version(pointer, 1, b"\xaa" * 32, governed=True),
         encode_certificate(pointer, 1, b"\xbb" * 32),
         encode_shred(b"\xcc" * 16, 0, 1),
+        encode_listed_erasure(pointer, 1, Membership(7, 0, ())),
     ]
 
 
@@ -252,16 +284,19 @@ def test_every_head_and_every_length():
     print(f"{taken} of {len(cases)} heads and lengths are entries")
     assert taken == sum(ENTRY_BYTES.fullmatch(data) is not None for data in cases)
     # Whole, the originals once more per way of changing them; each as another kind of its length
-    # and in every group, which shreds have only two of.
-    version, certificate, erasure, shred = ONE_OF_EACH
+    # and in every group, which shreds have only two of; the core of a governed record.
+    version, certificate, erasure, shred, listed, stop = ONE_OF_EACH
     others = {one[:4] + two[4:] for one in ONE_OF_EACH for two in ONE_OF_EACH
               if len(one) == len(two)}  # fmt: skip
     others |= {
         data[:3] + bytes([group]) + data[4:]
-        for data in (version, certificate, erasure)
+        for data in (version, certificate, erasure, listed)
         for group in range(16)
     }
-    others |= {shred[:3] + b"\x01" + shred[4:]}
+    others |= {shred[:3] + b"\x01" + shred[4:], version[:3] + b"\x80" + version[4:]}
+    others |= {stop[:3] + b"\x08" + stop[4:]}
+    # A place on a list has as many hashes as it likes.
+    others |= {listed + bytes(32)}
     # A bare entry with 32 bytes behind it has the length of the others, but not their kind.
     found = {bytes(data) for data in cases if accepts_entry(data)}
     assert found == others
@@ -279,4 +314,12 @@ def test_version_zero_is_refused_and_the_largest_is_not():
 def test_p3_an_entry_has_no_room_for_text_time_or_category(data):
     """What is not pointer, number and digest is a fixed head and one of sixteen groups."""
     heads = {("010101", 56): 16, ("010200", 24): 16, ("010300", 56): 16, ("010400", 24): 2}
-    assert data[3] < heads[data[:3].hex(), len(data)]
+    if data[1] == 6:  # A number of a list, one of an item, and hashes.
+        assert (data[3] < 16, len(data) % 32) == (True, 0)
+    elif data[1] == 5:  # An action without parameters; an approval is key, number and signature.
+        assert (data[4:20], data[24:25] + data[25:][104:]) in {
+            (bytes(16), b"\0"),
+            (bytes(16), b"\1"),
+        }
+    else:
+        assert data[3] < heads[data[:3].hex(), len(data)] or data[:4].hex() == "01010180"

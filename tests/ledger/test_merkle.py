@@ -4,7 +4,8 @@ import hashlib
 import importlib.util
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,14 @@ from ledger import merkle
 from ledger.errors import BadProof
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-SIZES = 64
+SIZES = 256
+"""Every proof of every tree of so many leaves is made and verified."""
+
 CHANGED_SIZES = 64
+"""Every proof is changed in every way in trees of so many leaves, and in all by `make soak`."""
+
+SAMPLED = 5
+"""Places of a larger tree whose proofs are changed in the default run."""
 
 
 def load_generator():
@@ -28,7 +35,7 @@ def load_generator():
 
 generator = load_generator()
 GOLDEN = json.loads((VECTORS / "ledger_merkle.json").read_text())
-ORACLE = generator.NaiveTree(generator.counted_leaves(generator.DIGEST_SIZES))
+ORACLE = generator.NaiveTree(generator.counted_leaves(SIZES + 1))
 
 # Published with Certificate Transparency's own implementation, for trees of 1 to 8 leaves.
 CT_ROOTS = [
@@ -41,6 +48,48 @@ CT_ROOTS = [
     "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
     "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 ]
+# Of the same tree, by (index, size) and by (older size, newer size).
+CT_PATHS = {
+    (0, 1): [],
+    (0, 8): [
+        "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+    ],
+    (5, 8): [
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ],
+    (2, 3): ["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"],
+    (1, 5): [
+        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+    ],
+}
+CT_CONSISTENCIES = {
+    (1, 1): [],
+    (1, 8): [
+        "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+    ],
+    (6, 8): [
+        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ],
+    (2, 5): [
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+    ],
+    (6, 7): [
+        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+        "b08693ec2e721597130641e8211e7eedccb4c26413963eee6c1e2ed16ffb1a5f",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ],
+}
 EMPTY_ROOT = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 Case = tuple[str, tuple]
@@ -92,15 +141,27 @@ def changed_proofs(proof: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
         yield "hash added", [*proof[:place], b"\x5a" * 32, *proof[place:]]
 
 
-def false_inclusions(sizes: int) -> Iterator[Case]:
-    for size in range(1, sizes + 1):
+def all_of(size: int) -> Sequence[int]:
+    return range(size)
+
+
+def some_of(size: int) -> Sequence[int]:
+    """A few places of a tree, its ends among them; other ones at each size."""
+    pick = random.Random(size)
+    return sorted({0, size - 1, *(pick.randrange(size) for _ in range(SAMPLED - 2))})
+
+
+def false_inclusions(
+    sizes: int, first: int = 1, places: Callable[[int], Sequence[int]] = all_of
+) -> Iterator[Case]:
+    for size in range(first, sizes + 1):
         root = ORACLE.mth(0, size)
-        for index in range(size):
+        for index in places(size):
             leaf = ORACLE.leaf_hashes[index]
             proof = ORACLE.path(index, 0, size)
             for name, changed in changed_proofs(proof):
                 yield name, (leaf, index, size, changed, root)
-            for other in range(size):
+            for other in places(size):
                 if other != index:
                     yield "other index", (leaf, other, size, proof, root)
             for beyond in (index + size, index - size, index + (1 << 63), size):
@@ -120,10 +181,12 @@ def inner_node_inclusions() -> Iterator[Case]:
     yield "children as leaf", (children, 0, 4, [b"", sibling], root)
 
 
-def false_consistencies(sizes: int) -> Iterator[Case]:
-    for new in range(1, sizes + 1):
+def false_consistencies(
+    sizes: int, first: int = 1, places: Callable[[int], Sequence[int]] = all_of
+) -> Iterator[Case]:
+    for new in range(first, sizes + 1):
         new_root = ORACLE.mth(0, new)
-        for old in range(1, new + 1):
+        for old in (place + 1 for place in places(new)):
             old_root = ORACLE.mth(0, old)
             proof = ORACLE.proof(old, new)
             other = merkle.leaf_hash(b"other")
@@ -149,6 +212,20 @@ def test_certificate_transparency_roots():
     tree = generator.NaiveTree([merkle.leaf_hash(data) for data in generator.CT_LEAVES])
     roots = [merkle.root(size, reader_of(tree)) for size in range(9)]
     assert hexes(roots) == [EMPTY_ROOT, *CT_ROOTS]
+
+
+def test_certificate_transparency_proofs():
+    leaves = [merkle.leaf_hash(data) for data in generator.CT_LEAVES]
+    read = reader_of(generator.NaiveTree(leaves))
+    roots = [bytes.fromhex(root) for root in (EMPTY_ROOT, *CT_ROOTS)]
+    for (index, size), path in CT_PATHS.items():
+        assert hexes(merkle.inclusion_proof(index, size, read)) == path
+        proof = [bytes.fromhex(one) for one in path]
+        merkle.verify_inclusion(leaves[index], index, size, proof, roots[size])
+    for (old, new), path in CT_CONSISTENCIES.items():
+        assert hexes(merkle.consistency_proof(old, new, read)) == path
+        proof = [bytes.fromhex(one) for one in path]
+        merkle.verify_consistency(old, roots[old], new, roots[new], proof)
 
 
 def test_the_example_of_the_module():
@@ -223,20 +300,33 @@ def test_every_consistency_proof():
     assert count == (SIZES + 1) * (SIZES + 2) // 2
 
 
-def test_no_false_inclusion_is_accepted():
+def require_refused(verify: Verifier, cases: Iterator[Case]) -> None:
     counts: dict[str, int] = {}
-    cases = counted(false_inclusions(CHANGED_SIZES), counts)
-    assert accepted(merkle.verify_inclusion, cases) == []
-    print(f"{sum(counts.values())} false inclusions refused: {counts}")
-    assert min(counts.values()) > 0
+    assert accepted(verify, counted(cases, counts)) == []
+    print(f"{sum(counts.values())} false claims refused: {counts}")
+    assert set(counts) >= {"hash flipped", "hash dropped", "hashes swapped", "hash added"}
+
+
+def test_no_false_inclusion_is_accepted():
+    """All of small trees, and some places of every larger one."""
+    larger = false_inclusions(SIZES, CHANGED_SIZES + 1, some_of)
+    require_refused(merkle.verify_inclusion, chain(false_inclusions(CHANGED_SIZES), larger))
 
 
 def test_no_false_consistency_is_accepted():
-    counts: dict[str, int] = {}
-    cases = counted(false_consistencies(CHANGED_SIZES), counts)
-    assert accepted(merkle.verify_consistency, cases) == []
-    print(f"{sum(counts.values())} false consistencies refused: {counts}")
-    assert min(counts.values()) > 0
+    """All of small trees, and some older sizes of every larger one."""
+    larger = false_consistencies(SIZES, CHANGED_SIZES + 1, some_of)
+    require_refused(merkle.verify_consistency, chain(false_consistencies(CHANGED_SIZES), larger))
+
+
+@pytest.mark.soak
+def test_no_false_inclusion_of_any_leaf_of_any_tree_is_accepted():
+    require_refused(merkle.verify_inclusion, false_inclusions(SIZES))
+
+
+@pytest.mark.soak
+def test_no_false_consistency_of_any_two_trees_is_accepted():
+    require_refused(merkle.verify_consistency, false_consistencies(SIZES))
 
 
 def test_control_a_verifier_that_forgets_the_index_range():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from guarantees_vault import PASSPHRASE, Known, erase, new_vault, open_vault, outcome, put
 
+from ledger.destination import FolderDestination
 from ledger.log import Log
 from ledger.publish import export
 from ledger.source import FolderSource
@@ -65,7 +66,7 @@ class Site:
         """Publish the ledger and return how many leaves it has."""
         vault.checkpoint()
         with vault._core.database.read() as connection:
-            return export(Log(connection), self.ledger).size
+            return export(Log(connection), FolderDestination(self.ledger)).size
 
     def data(self, name: str) -> Path:
         return self.root / f"{name}.data"

@@ -19,6 +19,7 @@ from sqlalchemy import Column, Integer, MetaData, Table
 import anchor.tables
 import ledger.tables
 import vault.tables
+from ledger.logkeys import LogKeys
 from vault import (
     Busy,
     ConfigurationError,
@@ -94,8 +95,11 @@ def secrets_of(opened: Vault) -> Iterator[tuple[str, bytes]]:
     for path in (opened.folder / "keys").iterdir():
         yield "root key", read_key_file(path, "root key", PASSPHRASE)
         yield "root key file", path.read_bytes()[100:200]
-    for name in ("log", "organisation"):
-        label = f"{name} key"
+    for name, label in (
+        ("log", "log key"),
+        ("log-mldsa", "ML-DSA-44 log key"),
+        ("organisation", "organisation key"),
+    ):
         yield label, read_key_file(opened.folder / "signer" / f"{name}.key", label, PASSPHRASE)
 
 
@@ -149,12 +153,12 @@ def test_a_data_backup_says_what_it_holds(site: Site) -> None:
     assert (header.origin, header.base) == (trust.origin, None)
     assert texts["datakluis.toml"] == (site.vault / "datakluis.toml").read_text()
     assert texts["local-anchor"] == (site.vault / "anchors" / "local-anchor").read_text()
-    assert texts["log-key"] == str(trust.log_keys[0].key)
+    assert texts["log-keys"] == LogKeys(trust.log_keys).format()
     assert set(texts) == {
         "anchor-key",
         "datakluis.toml",
         "local-anchor",
-        "log-key",
+        "log-keys",
         "signed-checkpoint",
         "tenant",
     }

@@ -819,9 +819,9 @@ def test_a_backup_without_a_table_or_with_another_is_refused(used: Site) -> None
     statements = (
         "DROP TABLE vault_version",
         "DROP TABLE kluis_config",
-        "DELETE FROM kluis_config WHERE name = 'log-key'",
+        "DELETE FROM kluis_config WHERE name = 'log-keys'",
         "DELETE FROM kluis_config WHERE name = 'datakluis.toml'",
-        "UPDATE kluis_config SET text = 'x' WHERE name = 'log-key'",
+        "UPDATE kluis_config SET text = 'x' WHERE name = 'log-keys'",
         "UPDATE kluis_config SET text = 'x' WHERE name = 'signed-checkpoint'",
         "UPDATE kluis_config SET text = x'00'",
         "UPDATE vault_version SET slot = 'text'",

@@ -1,11 +1,12 @@
 """Makes the golden vectors of the anchor room's formats: `python tests/vectors/generate_anchor.py`.
 
 One small log of sixteen entries, with checkpoints at four, seven, twelve and sixteen leaves and a
-local anchor. Keys, pointers and commitment keys come from fixed seeds and times are fixed, so every run
-writes the same bytes; ML-DSA signatures are random, so those that were made once are kept in
-anchor_signatures.json and are used again. What is added stands behind what was there, so that no file changes. These
-are the first released versions of the formats: whatever the code becomes, these files verify, and
-`tests/anchor/independent_verifier.py`, which shares no code with it, says the same.
+local anchor. Keys, pointers and commitment keys come from fixed seeds and times are fixed, so every
+run writes the same bytes; ML-DSA signatures are random, so those that were made once are kept in
+anchor_signatures.json and are used again. What is added stands behind what was there, so that no
+file changes. These are the first released versions of the formats: whatever the code becomes, these
+files verify, and `tests/anchor/independent_verifier.py`, which shares no code with it, says the
+same.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from anchor.evidence import Evidence, Group, Opening, StateEntry
 from anchor.receipt import NO_PREDECESSOR, LocalReceipt, key_name
 from anchor.statement import AnchorStatement
 from anchor.steps import Step
-from anchor.trust import REQUIRED_AT_FIRST, LogKey, TrustFile, WatchedRange
+from anchor.trust import REQUIRED_AT_FIRST, TrustFile, WatchedRange
 from ledger import merkle
 from ledger.action import (
     RULED,
@@ -61,6 +62,7 @@ from ledger.entry import (
     parse_entry,
 )
 from ledger.governance import DEFAULT_RULES
+from ledger.logkeys import LogKey
 from ledger.note import Note, SignatureLine, VerifierKey, decode_base64, encode_base64, sign
 from ledger.tlogproof import LogProof
 from ledger.witnesspolicy import WitnessPolicy

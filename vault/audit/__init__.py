@@ -12,6 +12,7 @@ Nothing comes from a cache. The parts, in order; each names its faults and the n
                each row its tag; of an erased record only a tombstone and its entries are left
                vault/audit/parts.py: likewise each field group
                vault/audit/erasures.py: each erasure has its row, each certificate its entry
+    governance vault/audit/governance.py: proposals, lists and holders are of this ledger
     subjects   vault/audit/subjects.py: each subject row opens and lies where it would be found
     anchors    anchor/check.py
 
@@ -36,12 +37,14 @@ from ledger.note import VerifierKey
 from ledger.signer import SignerMemory
 from vault.audit.columns import check_columns
 from vault.audit.generations import GenerationsAudit
+from vault.audit.governance import audit_governance
 from vault.audit.records import RecordsAudit
 from vault.audit.subjects import audit_subjects
 from vault.audit.tree import TreeAudit
 from vault.core import Core
 from vault.database import schema_fingerprint, translated
 from vault.errors import VaultError
+from vault.witnessing import check_cosignatures
 
 
 @dataclass(slots=True)
@@ -51,10 +54,13 @@ class AuditReport:
     Attributes:
         faults: empty when all is well.
         counts: how many of each thing were checked.
+        pruned: of a ledger that was pruned, the minimum index and the leaf of the prune entry,
+            which is no fault (LG8).
     """
 
     faults: list[Fault] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    pruned: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +107,15 @@ def _parts(
         # The other parts compute with what they read, and a text is no number to compute with.
         return
     fsck = Fsck(Log(connection), (trusted or core.signer).memory)
+    report.pruned = Log(connection).pruned_to()
     yield "ledger", fsck.run
+    yield "cosignatures", lambda: check_cosignatures(core, connection)
     tree = TreeAudit(core, connection)
     records = RecordsAudit(core, connection, tree)
     yield "key tree", tree.run
     yield "generations", GenerationsAudit(core, connection, tree).run
     yield "records", records.run
+    yield "governance", lambda: audit_governance(connection)
     yield "subjects", lambda: audit_subjects(core, connection, tree)
     yield "anchors", lambda: _anchors(core, connection, trusted)
     report.counts |= {

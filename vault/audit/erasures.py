@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from ledger.driver import run
 from ledger.entry import CORE_GROUP, ERASURES, Entry, EntryKind
 from ledger.fault import Fault
+from ledger.log import Log
 from vault.audit.byrecord import ByRecord
 from vault.certifying import executor_name
 from vault.errors import Damaged
@@ -76,6 +77,8 @@ class ErasuresAudit:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rows = ByRecord(connection, _SELECT)
+        # Then entries of what was erased can be gone.
+        self._is_pruned = Log(connection).first_leaf() > 0
         self.certificates_checked = 0
 
     @cached_property
@@ -104,13 +107,17 @@ class ErasuresAudit:
             entries: all that the ledger says of it.
         """
         erased = {entry.group for entry in entries if entry.kind in ERASURES}
+        rows = [_Row(*columns) for columns in self._rows.of(record.id)]
+        if self._is_pruned:
+            # With an erasure entry that was pruned, all versions went.
+            left = {entry.group for entry in entries if entry.kind is EntryKind.VERSION}
+            erased |= {row.group for row in rows} - left
         alone = erased - {CORE_GROUP}
         issued: dict[int, dict[int, bytes]] = {}
         for entry in entries:
             if entry.kind is EntryKind.CERTIFICATE:
                 issued.setdefault(entry.group, {})[entry.version] = entry.body
-        for columns in self._rows.of(record.id):
-            row = _Row(*columns)
+        for row in rows:
             if row.group not in erased:
                 yield Fault(where, f"the vault has an erasure of {row}, the ledger has none")
                 continue

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from ledger.entry import CORE_GROUP, ERASURES, Entry, EntryKind
 from ledger.fault import Fault
+from ledger.log import Log
 from vault.audit.byrecord import ByRecord
 from vault.audit.tree import TreeAudit
 from vault.cipher import derive_record_keys
@@ -55,6 +56,8 @@ class PartsAudit:
         self._core = core
         self._tree = tree
         self._rows = ByRecord(connection, _SELECT)
+        # Then entries of what was erased can be gone.
+        self._is_pruned = Log(connection).first_leaf() > 0
         self.parts_checked = 0
 
     def check(
@@ -82,6 +85,10 @@ class PartsAudit:
             part = _Part(*row)
             newest[part.group] = part.number
             commitment = committed.pop((part.group, part.number), None)
+            if commitment is None and self._is_pruned and part.body is None:
+                yield from self._gone(where, part)
+                yield from self._generations(where, part)
+                continue
             if commitment is None:
                 yield Fault(where, f"{part} is not in the ledger")
                 continue

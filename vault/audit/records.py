@@ -11,7 +11,15 @@ from functools import lru_cache, partial
 
 from sqlalchemy import Connection
 
-from ledger.entry import CORE_GROUP, ERASURES, Entry, EntryKind, parse_entry
+from ledger.driver import run
+from ledger.entry import (
+    CORE_GROUP,
+    ERASURES,
+    GOVERNANCE_POINTER,
+    Entry,
+    EntryKind,
+    parse_entry,
+)
 from ledger.errors import LedgerError, Malformed
 from ledger.fault import Fault
 from ledger.log import Log
@@ -46,6 +54,8 @@ class RecordsAudit:
         self._log = Log(connection)
         self._pending: dict[bytes, list[Entry]] = {}
         self._bundle = lru_cache(_CACHED_BUNDLES)(self._log.bundle)
+        # Below this leaf only kept entries are left: those of living records, and certificates.
+        self._first_leaf = self._log.first_leaf()
         self.parts = PartsAudit(core, connection, tree)
         self.erasures = ErasuresAudit(connection)
         self.versions_checked = 0
@@ -92,7 +102,11 @@ class RecordsAudit:
         pointer = bytes(record.pointer)
         try:
             found = [
-                parse_entry(self._bundle(leaf // TILE_WIDTH)[leaf % TILE_WIDTH])
+                parse_entry(
+                    self._log.entry(leaf)
+                    if leaf < self._first_leaf
+                    else self._bundle(leaf // TILE_WIDTH)[leaf % TILE_WIDTH]
+                )
                 for leaf in self._log.leaves_of(pointer)
             ]
         except (LedgerError, IndexError) as error:
@@ -102,10 +116,13 @@ class RecordsAudit:
     def _whole_record(self, where: str, record: RecordRow, entries: list[Entry]) -> Iterator[Fault]:
         core = [entry for entry in entries if entry.group == CORE_GROUP]
         numbers = [entry.version for entry in core if entry.kind is EntryKind.VERSION]
-        if len(numbers) != record.current or numbers != list(range(1, len(numbers) + 1)):
+        if not self._agree(record, numbers):
             yield Fault(where, f"has version {record.current}, the ledger says {numbers}")
         erasures = [entry.version for entry in core if entry.kind in ERASURES]
-        if erasures != ([] if record.erased_act is None else [record.current]):
+        expected = [[]] if record.erased_act is None else [[record.current]]
+        if self._first_leaf and not numbers:
+            expected.append([])  # With an erasure entry that was pruned, all versions went.
+        if erasures not in expected:
             yield Fault(where, "the vault and the ledger differ on whether it was erased")
         if record.erased_act is None:
             yield from self._holds(where, record)
@@ -125,6 +142,12 @@ class RecordsAudit:
         ).scalar()
         if any(value is not None for value in left) or record.on_hold or held is not None:
             yield Fault(where, "more than a tombstone is left of an erased record")
+
+    def _agree(self, record: RecordRow, numbers: list[int]) -> bool:
+        """Tell whether the ledger has the versions of a record; of an erased one, the last ones."""
+        if record.erased_act is not None and self._first_leaf:
+            return numbers == list(range(record.current - len(numbers) + 1, record.current + 1))
+        return numbers == list(range(1, record.current + 1))
 
     def _generations(
         self,
@@ -230,17 +253,25 @@ class RecordsAudit:
             known = bytes(pointer)
             count = len(self._log.leaves_of(known)) + len(self._pending.get(known, []))
             entries.append(count)
-            if not count:
+            if not count and not self._first_leaf:
                 yield Fault(f"record {format_pointer(known)}", "is called lost but was never there")
 
-    def _entries_of_trees(self) -> int:
-        """Return how many entries say that a generation of a key tree was destroyed."""
-        leaves = self._log.leaves_of(self._core.tenant)
-        return len(leaves) + len(self._pending.get(self._core.tenant, []))
+    def _entries_of_none(self) -> int:
+        """Return how many entries are of no record: of destroyed key trees and of governance."""
+        return sum(
+            len(self._log.leaves_of(pointer)) + len(self._pending.get(pointer, []))
+            for pointer in (self._core.tenant, GOVERNANCE_POINTER)
+        )
 
     def _totals(self, seen_entries: int) -> Iterator[Fault]:
-        known = self._log.head().size + sum(len(entries) for entries in self._pending.values())
-        known -= self._entries_of_trees()
+        kept = run(
+            self._connection,
+            "SELECT count(*) FROM ledger_kept WHERE leaf < ?",
+            (self._first_leaf,),
+        ).fetchone()[0]
+        known = self._log.head().size - self._first_leaf + kept
+        known += sum(len(entries) for entries in self._pending.values())
+        known -= self._entries_of_none()
         lost: list[int] = []
         yield from self._lost(lost)
         known -= sum(lost)

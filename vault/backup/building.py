@@ -18,6 +18,7 @@ from pathlib import Path
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run
 from ledger.errors import Malformed, RolledBack
+from ledger.governing import catch_up
 from ledger.log import Log
 from ledger.logkeys import LogKey, LogKeys
 from ledger.note import Note, VerifierKey
@@ -201,6 +202,8 @@ class Building:
             published = read_entries(self._materials.ledger, self.log_keys)
             with database.write() as connection:
                 self._added = replay_onto(connection, published, self._clock.now())
+                # Lists that were enacted since the backup decide what may be erased again.
+                catch_up(connection, published.checkpoint.origin)
             self._newest = published.note
         self._on_step(RestoreStep.EXTENDED)
         with database.write() as connection:

@@ -26,8 +26,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from anchor.errors import AnchorError
-from ledger.driver import run
 from ledger.destination import FolderDestination
+from ledger.driver import run
 from ledger.errors import LedgerError, SourceUnreachable
 from ledger.log import Log
 from ledger.publish import export

@@ -31,7 +31,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from ledger.driver import run, run_many
-from ledger.entry import CORE_GROUP, ERASURES, EntryKind, encode_erasure, encode_version
+from ledger.entry import CORE_GROUP, ERASURES, EntryKind, encode_version
 from ledger.log import append_pending
 from ledger.pointer import format_pointer
 from vault import keynode
@@ -42,6 +42,7 @@ from vault.destroying import key_slots
 from vault.errors import Damaged
 from vault.keynode import FANOUT, KEY_BYTES, SlotState
 from vault.keytree import TreeEdit, first_slot, tree_of
+from vault.listing import append_erasure, is_governed, membership_of
 from vault.records import (
     COLUMNS,
     Action,
@@ -232,8 +233,9 @@ class _Replay:
                 said += 1
             else:
                 unsaid += 1
-                entry = encode_erasure(bytes(record.pointer), record.current)
-                append_pending(self._connection, [entry])
+                pointer = bytes(record.pointer)
+                place = membership_of(self._connection, pointer)
+                append_erasure(self._connection, pointer, record.current, membership=place)
         return said, unsaid
 
     def _erase_record(self, record: RecordRow) -> None:
@@ -300,7 +302,7 @@ class _Replay:
                 (record_id, group),
             )
             if not is_said:
-                append_pending(self._connection, [encode_erasure(bytes(pointer), last, group)])
+                append_erasure(self._connection, bytes(pointer), last, group)
         return len(rows)
 
     def _fill_versions(self) -> None:
@@ -355,7 +357,9 @@ class _Replay:
             (number, record._replace(current=number).tag(keys), record.id),
         )
         commitment = core.committer.commit(keys.commitment, pointer, number, payload)
-        append_pending(connection, [encode_version(pointer, number, commitment)])
+        is_marked = is_governed(connection, pointer)
+        entry = encode_version(pointer, number, commitment, governed=is_marked)
+        append_pending(connection, [entry])
         run(
             connection,
             "INSERT INTO vault_lost (pointer, act_id) VALUES (?, ?) ON CONFLICT DO NOTHING",

@@ -87,6 +87,15 @@ def _pruning() -> None:
 
 def _vault() -> None:
     op.create_table(
+        "vault_proposed",
+        _int("proposal_id"),
+        _int("place"),
+        _bytes("pointer", 16),
+        _int("field_group"),
+        PrimaryKeyConstraint("proposal_id", "place"),
+    )
+    op.create_table("vault_list", _counted("sequence"), Column("approvers", Text, nullable=False))
+    op.create_table(
         "vault_listed",
         _int("sequence"),
         _int("place"),
