@@ -100,7 +100,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Make leaves of all pending entries, sign the tree and print the signed note.",
     ),
     "anchor": ("ledgering", "anchor", "Anchor checkpoints, and see how far the anchors are."),
-    "ledger": ("ledgering", "ledger", "Publish the ledger."),
+    "ledger": ("ledgering", "ledger", "Publish the ledger, and replace the keys that sign it."),
     "witness": (
         "witnessing",
         "witness",

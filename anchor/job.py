@@ -1,6 +1,7 @@
 """The anchoring job: brings the newest signed checkpoint to every target.
 
-    1. the statement about the newest checkpoint, or the newest that may be anchored, is stored, before anybody hears of it
+    1. the statement about the newest checkpoint, or the newest that may be anchored, is stored
+       before anybody hears of it
     2. its digest is submitted to each target that has not answered for it
     3. each receipt is stored
 

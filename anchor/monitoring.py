@@ -2,7 +2,7 @@
 
 A monitor reads what is published to everybody, where lines of other signers may stand under a
 checkpoint: they are passed over (C2SP signed-note), unlike in evidence (anchor/verify_log.py).
-Tested in tests/ledger/test_monitor.py and tests/commands/test_monitor_command.py.
+Tested in tests/anchor/test_monitoring.py.
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ def _erase_record(vault: Vault, pointer: str, group: str | None, request: _Reque
         answer = _erase(vault, pointer, group, request)
     _show(pointer, answer, request)
     decision = answer.decision
-    code = _exit_code(decision.outcome)
+    # What was queued is done where it stood on a destruction list.
+    code = ExitCode.DONE if answer.outcome == _ERASED else _exit_code(decision.outcome)
     if code is ExitCode.REFUSED:
         advice = decision.needs or "tell the applicant the sentence above"
         click.echo(f"kluis: not erased, {decision.code} {decision.article}: {advice}", err=True)

@@ -45,6 +45,7 @@ _BY_TYPE: tuple[tuple[type[Exception], ExitCode], ...] = (
     (ledger.errors.NotJudged, ExitCode.INCOMPLETE),
     (ledger.errors.MonitorBusy, ExitCode.BUSY),
     (ledger.errors.SourceMissing, ExitCode.BAD_INPUT),
+    (ledger.errors.Pruned, ExitCode.BAD_INPUT),
     (ledger.errors.NotServed, ExitCode.BAD_INPUT),
     (vault.errors.BadBackup, ExitCode.BAD_INPUT),
     (vault.errors.InvalidInput, ExitCode.BAD_INPUT),
@@ -71,6 +72,10 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (ledger.errors.DestinationUnreachable, "mend that and export again; what is there stays valid"),
     (ledger.errors.PublicationMoved, "export again if it is behind this database"),
     (ledger.errors.SourceMissing, "bring the whole folder that 'kluis ledger export' wrote"),
+    (
+        ledger.errors.Pruned,
+        "what is gone is gone for ever: ask for what lies above, or bring a newer backup",
+    ),
     (vault.errors.BadBackup, "bring another copy of that backup"),
     (vault.errors.Damaged, "run 'kluis audit' to see all that is wrong"),
     (

@@ -58,7 +58,9 @@ def prove(
     disclose: bool,
     erasure: bool,
 ) -> None:
-    """Print evidence that a record, or an entry about it, is in the ledger, for `kluis verify`.
+    """Print evidence that a record is in the ledger, for `kluis verify`.
+
+    With --erasure or --governance it is about another entry than that of the record.
 
     Evidence with --disclose lets whoever has it confirm the payload for ever, also after the record
     was erased; it is recorded as a disclosure.

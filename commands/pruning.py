@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from vault.pruning import PrunePlan, PruneReport
 
 _NOT_CLEAN = (
-    "kluis: somebody reads an older state, so the write-ahead log still has what went: run"
-    " 'kluis audit' once they are done"
+    "Somebody reads an older state, so the write-ahead log still has what went: it goes when the"
+    " last of them closes the vault, and with the next erasure."
 )
 
 
@@ -99,7 +99,8 @@ def _propose(
     key = open_role_key(vault, key_file)
     view = vault.propose_prune(plan.minimum, key, expires=expires, purpose=purpose)
     finish(ctx, view, as_json=as_json)
-    click.echo("kluis: it is enacted: 'kluis ledger prune' carries it out", err=True)
+    if not as_json:
+        click.echo("next      'kluis ledger prune' carries it out")
 
 
 def _show_plan(plan: PrunePlan, *, as_json: bool) -> None:
@@ -148,5 +149,5 @@ def _show_report(report: PruneReport, *, as_json: bool) -> None:
             f" {counted(report.going.bundles, 'bundle')} and {counted(report.going.tiles, 'tile')}"
             f" went, {report.kept} entries below it stay with their proofs."
         )
-    if not report.cleaned:
-        click.echo(_NOT_CLEAN, err=True)
+        if not report.cleaned:
+            click.echo(_NOT_CLEAN)

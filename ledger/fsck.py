@@ -51,6 +51,8 @@ _OF_RECORDS = frozenset({EntryKind.VERSION, *ERASURES})
 """Kinds that say what became of a field group."""
 _AFTER_OTHERS = _OF_RECORDS | {EntryKind.CERTIFICATE}
 """Kinds that follow others about the same field group."""
+_BY_CORE = frozenset({EntryKind.VERSION, EntryKind.ERASURE})
+"""Kinds that the rules hold against the core of their record."""
 
 
 class Fsck:
@@ -188,7 +190,7 @@ class Fsck:
         """Return why the rules do not allow an entry behind those that were judged so far."""
         if self._governance is None or index < self._minimum:
             return None
-        if self._minimum and core is None and entry.kind in _AFTER_OTHERS and not _is_first(entry):
+        if self._minimum and core is None and entry.kind in _BY_CORE and not _is_first(entry):
             return None  # Its record is older than what is left.
         try:
             self._governance = judge(self._origin, self._governance, entry, index, core)
@@ -215,7 +217,7 @@ class Fsck:
     def _derived(self, head: Head) -> Iterator[Fault]:
         first = self._log.first_leaf()
         found = self._connection.exec_driver_sql(
-            "SELECT count(*) FROM ledger_position WHERE leaf >= ?", (first,)
+            "SELECT count(*) FROM ledger_position WHERE leaf >= ? OR leaf < 0", (first,)
         ).scalar_one()
         if found != self._tree.size - first:
             yield Fault("positions", f"there are {found} for {self._tree.size - first} entries")

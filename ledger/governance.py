@@ -322,4 +322,4 @@ def _require_able(state: GovernanceState) -> None:
         lacking = _lacks(state, kind, list(state.members))
         if lacking is not None:
             name = kind.name.lower().replace("_", " ")
-            raise NotValid(f"leaves too few members: a {name} would lack {lacking}")
+            raise NotValid(f"leaves too few members: {name!r} would lack {lacking}")

@@ -140,10 +140,14 @@ class Log:
         ).fetchone()
         return None if row is None else (row[0], row[1])
 
-    def first_leaf(self) -> int:
-        """Return the index from which on every entry is there: the minimum, less its bundle's."""
+    def minimum(self) -> int:
+        """Return the minimum index; 0 for a log with all its entries (C2SP tlog-tiles)."""
         pruned = self.pruned_to()
-        return 0 if pruned is None else pruned[0] // TILE_WIDTH * TILE_WIDTH
+        return 0 if pruned is None else pruned[0]
+
+    def first_leaf(self) -> int:
+        """Return the index from which on every entry is there: that of the minimum's bundle."""
+        return self.minimum() // TILE_WIDTH * TILE_WIDTH
 
     def kept(self, leaf: int) -> KeptEntry | None:
         """Return an entry below the minimum index that was kept, or None."""

@@ -12,7 +12,7 @@ The key ID is the first four bytes of SHA-256(key name || 0x0A || signature type
 A verifier key is written `name+hex(key ID)+base64(signature type || public key)`.
 
 Stricter than C2SP, so that one note has one spelling: base64 is canonical, and no two signatures
-have the same name and key ID. A note has 1 to 16 signatures and at most 65,536 bytes.
+have the same name and key ID. A note has 1 to 100 signatures and at most 524,288 bytes.
 
 Example: the verifier key
 
@@ -39,10 +39,10 @@ import nacl.signing
 
 from ledger.errors import BadSignature, Malformed
 
-MAX_NOTE_SIZE = 64 * 1024
-"""Bytes of the largest note: 16 post-quantum signatures under a checkpoint stay below it."""
+MAX_NOTE_SIZE = 512 * 1024
+"""Bytes of the largest note: 100 post-quantum signatures under a checkpoint stay below it."""
 
-MAX_SIGNATURES = 16
+MAX_SIGNATURES = 100
 """Signature lines that a note can carry; C2SP asks verifiers to take at least as many."""
 
 KEY_ID_SIZE = 4
@@ -177,11 +177,11 @@ class Note:
 
     Attributes:
         text: what is signed, with its final newline.
-        signatures: 1 to 16 lines in the order in which they are written, no two with the same name
+        signatures: 1 to 100 lines in the order in which they are written, no two with the same name
             and key ID.
 
     Raises:
-        ValueError: text or signatures are out of these bounds, or the note exceeds 65,536 bytes.
+        ValueError: text or signatures are out of these bounds, or the note exceeds 524,288 bytes.
     """
 
     text: str

@@ -118,8 +118,7 @@ def state_at(log: Log, index: int) -> GovernanceState:
         Malformed: a stored state, or an entry, that is none.
         Pruned: the index is below the minimum, and the state is not there.
     """
-    pruned = log.pruned_to()
-    start, state = 0 if pruned is None else pruned[0], stored_state(log.connection)
+    start, state = log.minimum(), stored_state(log.connection)
     origin = log.head().origin
     for leaf in log.leaves_of(GOVERNANCE_POINTER):
         if start <= leaf < index:
@@ -151,8 +150,7 @@ def candidates(log: Log, minimum: int) -> Iterator[tuple[int, Entry]]:
 
     Those that an earlier prune kept are among them. Bundles are read one by one.
     """
-    pruned = log.pruned_to()
-    start = 0 if pruned is None else pruned[0]
+    start = log.minimum()
     for kept in _kept(log.connection):
         yield kept.leaf, parse_entry(kept.entry)
     for first, entries in _bundles(log, start, minimum):
@@ -259,8 +257,7 @@ def _checked(log: Log, prune: EnactedPrune, signed: Checkpoint) -> GovernanceSta
 
 def _keep(log: Log, minimum: int, proven: Checkpoint, needed: Needed) -> None:
     connection = log.connection
-    pruned = log.pruned_to()
-    start = 0 if pruned is None else pruned[0]
+    start = log.minimum()
     tiles = Log(connection, TileCache(_TILES))
     for kept in _kept(connection):
         if needed(kept.leaf, parse_entry(kept.entry)):

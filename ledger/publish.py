@@ -15,8 +15,8 @@ the tiles at levels 1 and 2 have 17 and 1:
 
 Nothing is published that the newest signed checkpoint does not cover, also when the database holds
 more. A file never changes: writing one anew succeeds only if it is identical. The checkpoint alone
-is replaced, by one of a larger tree, or by one with other signatures under the same text, but never
-by one with fewer: cosignatures of witnesses come later. What is new is checked on the way against
+is replaced, by one of a larger tree, or under the same text by one that brings a signature which is
+not there yet, since cosignatures of witnesses come later. What is new is checked on the way against
 the signed root, from that down to the leaf hashes of the entries, so a damaged database publishes
 nothing new.
 

@@ -16,7 +16,13 @@ signed root or are refused.
 
 Entries that were waiting in the database and are leaves of the published log already are taken out
 of the waiting ones, one for each leaf, so that none is integrated twice. Entries that the published
-log does not have go on waiting. Tested in tests/ledger/test_replay.py.
+log does not have go on waiting.
+
+A published log that was pruned (C2SP tlog-tiles, "Pruning") has no bundles below the minimum index
+that one of its entries states. Then the bundles from there on are read, and the tree below them
+comes from the published tiles: the signed root vouches for both. What was read of those tiles is
+remembered. A database that has fewer entries than are gone cannot be brought up to such a log:
+`Pruned` says which it lacks. Tested in tests/ledger/test_replay.py.
 """
 
 from __future__ import annotations
@@ -29,14 +35,16 @@ from itertools import islice
 from sqlalchemy import Connection
 
 from ledger import merkle
+from ledger.action import ActionKind, Prune, parse_body
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run_many
-from ledger.entry import parse_entry
+from ledger.entry import EntryKind, parse_entry
 from ledger.errors import (
     BadProof,
     BadPublication,
     Forked,
     Malformed,
+    Pruned,
     SourceMissing,
     UnknownLeaf,
 )
@@ -44,7 +52,7 @@ from ledger.fault import Fault
 from ledger.integrator import BATCH_ENTRIES, append_leaves
 from ledger.log import Head, Log
 from ledger.logkeys import LogKeys
-from ledger.merkle import leaf_hash
+from ledger.merkle import HASH_SIZE, leaf_hash
 from ledger.note import Note
 from ledger.signer import store_checkpoint
 from ledger.source import CHECKPOINT, Source
@@ -57,6 +65,9 @@ from ledger.tiles import (
     tile_path,
     tile_root,
 )
+
+_PRUNE = bytes([EntryKind.GOVERNANCE, 0, ActionKind.PRUNE])
+"""How the entry of a prune goes on behind its format."""
 
 
 class PublishedLog:
@@ -78,12 +89,26 @@ class PublishedLog:
         self.note = note
         self.checkpoint = checkpoint
         self._source = source
+        self._first = 0  # Number of the first bundle that is published.
         self._roots: list[bytes] = []  # Of the bundles that were read, in order.
+        self._left: dict[int, bytes] = {}  # By level, hashes over what is gone in its first tile.
+        self._minimum = 0  # As the entries state it.
 
     @property
     def size(self) -> int:
         """Leaves of the published tree."""
         return self.checkpoint.size
+
+    @property
+    def first_leaf(self) -> int:
+        """Index of the first entry that is published; 0 unless the log was pruned."""
+        return self._first * TILE_WIDTH
+
+    def require_from(self, leaf: int) -> None:
+        """Raise Pruned where the entries from an index on are not all published any more."""
+        if leaf < self.first_leaf:
+            what = f"entries {leaf} to {self.first_leaf - 1} are not published any more"
+            raise Pruned(self._minimum, None, what)
 
     def entries(self, start: int = 0) -> Iterator[bytes]:
         """Yield the entries from an index on, in the order of the log.
@@ -93,10 +118,12 @@ class PublishedLog:
 
         Raises:
             BadPublication: a bundle is not what was verified. Nothing of it was handed out.
+            Pruned: the log was pruned, and the first of them is gone.
             SourceMissing, SourceUnreachable: see `Source.read`.
         """
+        self.require_from(start)
         first, skipped = divmod(start, TILE_WIDTH)
-        for number in range(first, len(self._roots)):
+        for number in range(first, self._first + len(self._roots)):
             yield from self._bundle(number)[skipped:]
             skipped = 0
 
@@ -105,6 +132,7 @@ class PublishedLog:
 
         Raises:
             ValueError: the log has fewer.
+            Pruned: the log was pruned beyond that.
             BadPublication, SourceMissing, SourceUnreachable: see `entries`.
         """
         if not 0 <= size <= self.size:
@@ -119,7 +147,8 @@ class PublishedLog:
         """
         level, hashes = 0, self.size
         while hashes:
-            for number in range(-(-hashes // TILE_WIDTH)):
+            gone = self.first_leaf >> TILE_HEIGHT * level
+            for number in range(gone // TILE_WIDTH, -(-hashes // TILE_WIDTH)):
                 path = tile_path(level, number, min(TILE_WIDTH, hashes - number * TILE_WIDTH))
                 try:
                     if self._source.read(path) != self._tile(level, number):
@@ -129,16 +158,63 @@ class PublishedLog:
             level, hashes = level + 1, hashes // TILE_WIDTH
 
     def _read_all(self) -> None:
-        for number in range(-(-self.size // TILE_WIDTH)):
-            self._roots.append(_bundle_root(self._read_bundle(number)))
+        self._first = self._find_first()
+        self._read_left()
+        for number in range(self._first, -(-self.size // TILE_WIDTH)):
+            entries = self._read_bundle(number)
+            self._roots.append(_bundle_root(entries))
+            self._minimum = max([self._minimum, *map(_minimum_in, entries)])
+        if self.first_leaf > self._minimum:
+            # Missing, and nobody decided that.
+            raise SourceMissing(entries_path(self._first - 1))
         if not hmac.compare_digest(self.root(self.size), self.checkpoint.root):
             raise BadPublication(
                 CHECKPOINT, f"has another root than the {self.size} entries published with it"
             )
 
+    def _find_first(self) -> int:
+        """Return the number of the first bundle that is there, in as few reads as that takes."""
+        last = max(0, self.size - 1) // TILE_WIDTH
+        if last == 0 or self._has_bundle(0):
+            return 0
+        gone = 0
+        while last - gone > 1:
+            middle = (gone + last) // 2
+            if self._has_bundle(middle):
+                last = middle
+            else:
+                gone = middle
+        return last
+
+    def _has_bundle(self, number: int) -> bool:
+        try:
+            self._read_bundle(number)
+        except SourceMissing:
+            return False
+        return True
+
+    def _read_left(self) -> None:
+        """Read the hashes over what is gone, of which the tree below the first bundle is made."""
+        level = 1
+        while gone := self.first_leaf >> TILE_HEIGHT * level:
+            number, width = divmod(gone, TILE_WIDTH)
+            if width:
+                path = tile_path(level, number, self._tile_width(level, number))
+                try:
+                    tile = self._source.read(path)
+                except SourceMissing:
+                    tile = self._source.read(path := tile_path(level, number))
+                if len(tile) < width * HASH_SIZE:
+                    raise BadPublication(path, f"holds {len(tile)} bytes")
+                self._left[level] = tile[: width * HASH_SIZE]
+            level += 1
+
+    def _tile_width(self, level: int, number: int) -> int:
+        return min(TILE_WIDTH, (self.size >> TILE_HEIGHT * level) - number * TILE_WIDTH)
+
     def _bundle(self, number: int) -> list[bytes]:
         entries = self._read_bundle(number)
-        if not hmac.compare_digest(_bundle_root(entries), self._roots[number]):
+        if not hmac.compare_digest(_bundle_root(entries), self._roots[number - self._first]):
             raise BadPublication(self._bundle_path(number), "changed after it was verified")
         return entries
 
@@ -166,14 +242,23 @@ class PublishedLog:
         return entries_path(number, min(TILE_WIDTH, self.size - number * TILE_WIDTH))
 
     def _tile(self, level: int, number: int) -> bytes:
-        """Return a tile of the published tree, worked out from the entries."""
+        """Return a tile of the published tree, worked out from the entries and what is left below.
+
+        Raises:
+            Pruned: all that it covers is gone.
+        """
+        start = number * TILE_WIDTH
+        end = start + self._tile_width(level, number)
+        gone = self.first_leaf >> TILE_HEIGHT * level
+        if number < gone // TILE_WIDTH:
+            raise Pruned(self._minimum, None, f"no tile {number} at level {level}")
         if level == 0:
             return b"".join(map(leaf_hash, self._bundle(number)))
-        first = number * TILE_WIDTH
-        end = min(first + TILE_WIDTH, self.size >> TILE_HEIGHT * level)
+        left, start = (self._left[level], gone) if start < gone else (b"", start)
         if level == 1:
-            return b"".join(self._roots[first:end])
-        return b"".join(tile_root(self._tile(level - 1, below)) for below in range(first, end))
+            return left + b"".join(self._roots[start - self._first : end - self._first])
+        below = range(start, end)
+        return left + b"".join(tile_root(self._tile(level - 1, one)) for one in below)
 
 
 def read_entries(source: Source, keys: LogKeys) -> PublishedLog:
@@ -187,7 +272,7 @@ def read_entries(source: Source, keys: LogKeys) -> PublishedLog:
         Malformed: the checkpoint is no checkpoint.
         BadSignature: a key of its size did not sign it.
         BadPublication: a bundle is none, or the entries do not give the signed root.
-        SourceMissing: there is no published log, or a bundle of it is missing.
+        SourceMissing: there is no published log, or a bundle of it is missing that no prune took.
         SourceUnreachable: a file could not be read.
     """
     note = Note.parse(source.read(CHECKPOINT))
@@ -237,11 +322,13 @@ def replay_onto(connection: Connection, published: PublishedLog, now: int) -> in
 
     Raises:
         Forked: the database is of another log, or holds another history than the published one.
+        Pruned: entries that the database lacks are not published any more.
         Malformed: a published entry that this version does not know.
         BadPublication, SourceMissing, SourceUnreachable: see `PublishedLog.entries`.
     """
     log = Log(connection)
     head = log.head()
+    published.require_from(min(head.size, published.size))
     _require_prefix(log, head, published)
     added = extend(connection, published.entries(head.size)) if head.size < published.size else 0
     if added:
@@ -281,6 +368,17 @@ def _waiting(connection: Connection) -> dict[bytes, deque[int]]:
     ):
         found[bytes(entry)].append(number)
     return found
+
+
+def _minimum_in(entry: bytes) -> int:
+    """Return the minimum index that an entry states; 0 for all but a prune."""
+    if entry[1:4] != _PRUNE:
+        return 0
+    try:
+        action, _ = parse_body(ActionKind.PRUNE, parse_entry(entry).body)
+    except Malformed:
+        return 0  # Refused where it is appended.
+    return action.minimum if isinstance(action, Prune) else 0
 
 
 def _bundle_root(entries: list[bytes]) -> bytes:

@@ -32,17 +32,15 @@ def record_fault(entry: Entry, before: Entry | None) -> str | None:
         entry: to be judged.
         before: the newest earlier version or erasure of the same group.
     """
-    name = group_name(entry)
     if before is not None and before.kind in ERASURES:
-        return f"follows the erasure of {name}"
+        return f"follows the erasure of {group_name(entry)}"
     if before is None and entry.kind in ERASURES:
-        return f"is the erasure of {name}, of which there is no version"
+        return f"is the erasure of {group_name(entry)}, of which there is no version"
     least = 1 if before is None else before.version + (entry.kind is EntryKind.VERSION)
-    if entry.group == CORE_GROUP and entry.version != least:
-        return f"says version {entry.version} of {name}, not {least}"
-    if entry.version < least:
-        return f"says version {entry.version} of {name}, not {least} or later"
-    return None
+    if entry.version == least or (entry.group != CORE_GROUP and entry.version > least):
+        return None
+    later = "" if entry.group == CORE_GROUP else " or later"
+    return f"says version {entry.version} of {group_name(entry)}, not {least}{later}"
 
 
 def certificate_fault(entry: Entry, state: Entry | None, issued: int) -> str | None:
@@ -53,11 +51,10 @@ def certificate_fault(entry: Entry, state: Entry | None, issued: int) -> str | N
         state: the newest earlier version or erasure of the same group.
         issued: number of the newest earlier certificate of it; 0 for none.
     """
-    name = group_name(entry)
     if state is None or state.kind not in ERASURES:
-        return f"is a certificate of {name}, which was not erased"
+        return f"is a certificate of {group_name(entry)}, which was not erased"
     if entry.version != issued + 1:
-        return f"is certificate {entry.version} of {name}, not {issued + 1}"
+        return f"is certificate {entry.version} of {group_name(entry)}, not {issued + 1}"
     return None
 
 

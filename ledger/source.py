@@ -5,7 +5,7 @@ A published log is the files of C2SP tlog-tiles, as ledger/publish.py writes the
 one (ledger/tiles.py). A source hands over bytes by these names and no others, so that no name leads
 out of its folder, and never more bytes than such a file can have:
 
-    checkpoint    65,536      the largest signed note
+    checkpoint    524,288     the largest signed note
     tile          8,192       256 hashes of 32 bytes
     entry bundle  16,777,472  256 entries of 65,535 bytes behind two bytes each
 

@@ -45,7 +45,7 @@ import hmac
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
+from enum import IntEnum
 
 from ledger.checkpoint import Checkpoint, parse_decimal
 from ledger.cosignature import Cosigner, CosignerKey
@@ -72,6 +72,18 @@ TEXT = "text/plain; charset=utf-8"
 TLOG_SIZE = "text/x.tlog.size"
 
 
+class Status(IntEnum):
+    """The statuses that C2SP tlog-witness gives a meaning (RFC 9110)."""
+
+    OK = 200
+    BAD_REQUEST = 400
+    FORBIDDEN = 403
+    NOT_FOUND = 404
+    CONFLICT = 409
+    UNPROCESSABLE_ENTITY = 422
+    SERVICE_UNAVAILABLE = 503
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a witness answers.
@@ -82,7 +94,7 @@ class Answer:
         body: at most 64 KiB.
     """
 
-    status: HTTPStatus
+    status: Status
     content_type: str
     body: bytes
 
@@ -147,7 +159,7 @@ class _Refused(Exception):
     """Carries the answer out of the transaction that it ends."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status.phrase)
+        super().__init__(answer.body.decode())
         self.answer = answer
 
 
@@ -189,22 +201,22 @@ class Witness:
             request = Request.parse(body)
             checkpoint = Checkpoint.parse(request.note.text)
         except LedgerError as cause:
-            return _told(HTTPStatus.BAD_REQUEST, str(cause))
+            return _told(Status.BAD_REQUEST, str(cause))
         # 2
         keys = self._state.keys(checkpoint.origin)
         if not keys:
-            return _told(HTTPStatus.NOT_FOUND, "this witness does not know that log")
+            return _told(Status.NOT_FOUND, "this witness does not know that log")
         # 3
         try:
             lines = signed_by(request.note, keys)
         except BadSignature as cause:
-            return _told(HTTPStatus.FORBIDDEN, str(cause))
+            return _told(Status.FORBIDDEN, str(cause))
         # 4
         if request.old_size > checkpoint.size:
-            return _told(HTTPStatus.BAD_REQUEST, "the old size exceeds that of the checkpoint")
+            return _told(Status.BAD_REQUEST, "the old size exceeds that of the checkpoint")
         # 5
         if checkpoint.size == 0 and not hmac.compare_digest(checkpoint.root, EMPTY_ROOT):
-            return _told(HTTPStatus.UNPROCESSABLE_ENTITY, "not the root of an empty tree")
+            return _told(Status.UNPROCESSABLE_ENTITY, "not the root of an empty tree")
         # 6 and 7
         try:
             return self._cosign(request, checkpoint, lines, now)
@@ -219,8 +231,8 @@ class Witness:
         """
         note = self._state.published(hashed_origin)
         if note is None:
-            return _told(HTTPStatus.NOT_FOUND, "nothing was cosigned of that log")
-        return Answer(HTTPStatus.OK, TEXT, note.encode())
+            return _told(Status.NOT_FOUND, "nothing was cosigned of that log")
+        return Answer(Status.OK, TEXT, note.encode())
 
     def _cosign(
         self, request: Request, new: Checkpoint, lines: Sequence[SignatureLine], now: int
@@ -251,7 +263,7 @@ class Witness:
         finally:
             if contradicted is not None and last.log_note is not None:
                 self._state.keep(contradicted, last.log_note, request.note, now)
-        return Answer(HTTPStatus.OK, TEXT, "".join(line.format() for line in cosigned).encode())
+        return Answer(Status.OK, TEXT, "".join(line.format() for line in cosigned).encode())
 
 
 def signed_by(note: Note, keys: Sequence[VerifierKey | CosignerKey]) -> tuple[SignatureLine, ...]:
@@ -290,10 +302,10 @@ def _check_growth(last: _State, request: Request, new: Checkpoint) -> None:
         _Refused: it does not.
     """
     if request.old_size != last.size:
-        raise _Refused(Answer(HTTPStatus.CONFLICT, TLOG_SIZE, f"{last.size}\n".encode()))
+        raise _Refused(Answer(Status.CONFLICT, TLOG_SIZE, f"{last.size}\n".encode()))
     if not _grows(last, request, new):
         raise _Refused(
-            _told(HTTPStatus.UNPROCESSABLE_ENTITY, "no proof from the tree that was cosigned last")
+            _told(Status.UNPROCESSABLE_ENTITY, "no proof from the tree that was cosigned last")
         )
 
 
@@ -311,5 +323,5 @@ def _tick(db: sqlite3.Connection, now: int) -> int:
     return int(at)
 
 
-def _told(status: HTTPStatus, words: str) -> Answer:
+def _told(status: Status, words: str) -> Answer:
     return Answer(status, TEXT, f"{words}\n".encode())

@@ -106,6 +106,10 @@ class WitnessState:
             raise WitnessStateLost(f"{folder / DATABASE} is missing")
         with self.reading() as db:
             db.execute("SELECT at FROM clock").fetchone()
+        # While one connection stays, the others that close leave the WAL as it is: emptying it
+        # costs more flushes than the commit itself.
+        self._staying = sqlite3.connect(folder / DATABASE, check_same_thread=False)
+        self._staying.execute("SELECT at FROM clock").fetchone()
 
     @classmethod
     def create(cls, folder: Path) -> WitnessState:

@@ -11,33 +11,29 @@ from sqlalchemy import Connection
 
 from anchor import job
 from anchor.consistency import ConsistencyFile
-from anchor.evidence import GOVERNED_KINDS, Evidence, Group, Opening, StateEntry
+from anchor.evidence import Evidence, Opening
 from anchor.local import LocalTarget
-from anchor.receipt import LocalReceipt, key_name
-from anchor.statement import AnchorStatement
+from anchor.receipt import key_name
 from anchor.steps import Verdict
 from anchor.target import Target
-from anchor.trust import REQUIRED_AT_FIRST, TrustFile, WatchedRange
+from anchor.trust import TrustFile, WatchedRange, require_at_first
 from anchor.verify import verify
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run
 from ledger.entry import (
     CORE_GROUP,
-    GOVERNANCE_POINTER,
-    Entry,
     EntryKind,
     parse_entry,
-    parse_membership,
 )
 from ledger.log import Log
 from ledger.note import Note, VerifierKey
 from ledger.pointer import parse_pointer
-from ledger.tlogproof import LogProof
 from policy.certificate import SignedCertificate
 from vault import checkpointing, witnessing
 from vault.cipher import derive_record_keys
 from vault.core import Caller, Core
-from vault.errors import Damaged, InvalidInput, NotFound
+from vault.errors import ConfigurationError, Damaged, InvalidInput, NotFound
+from vault.evidencing import assemble, governance_leaves
 from vault.groups import find_group, group_erased_error, newest_part
 from vault.organisation import read_certificate
 from vault.reading import erasure_leaf, living_record, pruned_erasure, version_leaves
@@ -88,24 +84,37 @@ def trust_file(core: Core) -> TrustFile:
     anchor_key = VerifierKey(key_name(core.origin), bytes(core.keyring.anchor.verify_key))
     with core.database.read() as connection:
         founding = _founding(Log(connection))
-    policy = witnessing.read_policy(core)
+    policies = _watched(core)
     return TrustFile(
         core.origin,
-        REQUIRED_AT_FIRST,
+        require_at_first(policies),
         core.signer.keys.keys,
         (anchor_key,),
         (read_certificate(core.folder).public_bytes(Encoding.DER),),
-        witness_policies=() if policy is None else (WatchedRange(policy),),
-        founding=founding,
+        policies,
+        founding,
     )
+
+
+def _watched(core: Core) -> tuple[WatchedRange, ...]:
+    policy = witnessing.read_policy(core)
+    if policy is None:
+        return ()
+    try:
+        policy.format().decode()
+    except UnicodeDecodeError as cause:
+        raise ConfigurationError(
+            "the witness policy is not UTF-8, so no trust file can hold it"
+        ) from cause
+    return (WatchedRange(policy),)
 
 
 def _founding(log: Log) -> bytes | None:
     """Return the SHA-256 of the founding entry, once a signed checkpoint covers it."""
-    leaves, latest = log.leaves_of(GOVERNANCE_POINTER), log.latest_checkpoint()
-    if not leaves or latest is None or Checkpoint.parse(latest.text).size <= leaves[0]:
+    leaf, latest = governance_leaves(log).get(1), log.latest_checkpoint()
+    if leaf is None or latest is None or Checkpoint.parse(latest.text).size <= leaf:
         return None
-    return hashlib.sha256(log.entry(leaves[0])).digest()
+    return hashlib.sha256(log.entry(leaf)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +170,7 @@ def prove(
     with core.database.read() as connection:
         log = Log(connection, core.tiles)
         leaf = version_leaves(log, pointer, proven.group)[proven.number]
-        evidence = _evidence(core, log, leaf, opening)
+        evidence = assemble(core, log, leaf, opening)
     _require_proof(core, evidence, f"record {record.name}")
     return evidence
 
@@ -192,7 +201,7 @@ def prove_erasure(
         if leaf is None:
             gone = pruned_erasure(log, pointer)
             raise NotFound(f"the ledger has no erasure of record {record.name}{_because(gone)}")
-        evidence = _evidence(core, log, leaf)
+        evidence = assemble(core, log, leaf)
     _require_proof(core, evidence, f"the erasure of record {record.name}")
     return evidence
 
@@ -211,10 +220,10 @@ def prove_governance(core: Core, sequence: int) -> Evidence:
     checkpointing.checkpoint(core)
     with core.database.read() as connection:
         log = Log(connection, core.tiles)
-        leaves = log.leaves_of(GOVERNANCE_POINTER)
-        if not 1 <= sequence <= len(leaves):
-            raise NotFound(f"no governance entry {sequence}; there are {len(leaves)}")
-        evidence = _evidence(core, log, leaves[sequence - 1])
+        leaf = governance_leaves(log).get(sequence)
+        if leaf is None:
+            raise NotFound(f"the ledger has no governance entry {sequence}")
+        evidence = assemble(core, log, leaf)
     _require_proof(core, evidence, f"governance entry {sequence}")
     return evidence
 
@@ -247,7 +256,10 @@ def consistency(core: Core, old: int, new: int) -> ConsistencyFile:
         if not 0 < old < new:
             raise InvalidInput(f"a tree of {old} leaves does not grow to one of {new}")
         proof = tuple(log.consistency_proof(old, new))
-    smaller, larger = (Note.parse(notes[size].encode()) for size in (old, new))
+        keys = witnessing.witness_keys(core)
+        smaller, larger = (
+            log.cosigned(Note.parse(notes[size].encode()), keys) for size in (old, new)
+        )
     return ConsistencyFile(smaller, proof, larger)
 
 
@@ -256,27 +268,6 @@ def _nearest(size: int, sizes: Collection[int]) -> str:
     near.append(min((one for one in sizes if one > size), default=None))
     named = " and ".join(str(one) for one in near if one)
     return f"; the nearest are of {named}" if named else ""
-
-
-def _evidence(core: Core, log: Log, leaf: int, opening: Opening | None = None) -> Evidence:
-    entry, group = parse_entry(log.entry(leaf)), _group(core, log, leaf)
-    return Evidence(entry, (group,), opening, _state(log, entry, group.proof.checkpoint))
-
-
-def _state(log: Log, entry: Entry, note: Note) -> tuple[StateEntry, ...]:
-    """Return the governance entries by which an entry is judged, proven to one checkpoint."""
-    if entry.kind not in GOVERNED_KINDS:
-        return ()
-    is_listed = entry.kind is EntryKind.LISTED_ERASURE
-    last = parse_membership(entry.body).sequence if is_listed else entry.version - 1
-    size = Checkpoint.parse(note.text).size
-    return tuple(
-        StateEntry(
-            parse_entry(log.entry(leaf)),
-            LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note),
-        )
-        for leaf in log.leaves_of(GOVERNANCE_POINTER)[:last]
-    )
 
 
 def _require_proof(core: Core, evidence: Evidence, what: str) -> None:
@@ -303,44 +294,8 @@ def prove_certificate(core: Core, signed: SignedCertificate) -> Evidence:
         for leaf in reversed(log.leaves_of(pointer)):
             entry = parse_entry(log.entry(leaf))
             if entry.kind is EntryKind.CERTIFICATE and entry.body == digest:
-                return _evidence(core, log, leaf)
+                return assemble(core, log, leaf)
     raise NotFound("the ledger does not hold this certificate: was it issued by another vault?")
-
-
-def _group(core: Core, log: Log, leaf: int) -> Group:
-    """Return the proof against the oldest anchored checkpoint, or the newest if there is none.
-
-    The proof of an entry that a prune kept goes to a checkpoint from the minimum index on.
-    """
-    kept, pruned = log.kept(leaf), log.pruned_to()
-    if kept is not None and pruned is not None:
-        anchored = job.anchored_statement(log.connection, max(kept.size, pruned[0]) - 1)
-    else:
-        anchored = job.anchored_statement(log.connection, leaf)
-    if anchored is not None:
-        statement = AnchorStatement.parse(anchored[0])
-        receipts = tuple(LocalReceipt.parse(receipt) for _, receipt in anchored[1])
-    else:
-        latest = log.latest_checkpoint()
-        if latest is None:
-            raise Damaged("the ledger has no checkpoint, though one was signed")
-        keys = core.signer.keys.for_size(Checkpoint.parse(latest.text).size)
-        statement, receipts = AnchorStatement.of(latest, keys), ()
-    note = log.cosigned(statement.note, witnessing.witness_keys(core))
-    size = Checkpoint.parse(note.text).size
-    proof = LogProof(leaf, tuple(log.inclusion_proof(leaf, size)), note)
-    return Group(proof, statement, receipts, _to_closing(core, log, size))
-
-
-def _to_closing(core: Core, log: Log, size: int) -> tuple[bytes, ...]:
-    """Return how a tree grew to the one at which a key that signed it was retired."""
-    closings = [
-        one.last_size
-        for one in core.signer.keys.keys
-        if one.covers(size) and one.last_size is not None
-    ]
-    closing = min(closings, default=size)
-    return tuple(log.consistency_proof(size, closing)) if closing > size else ()
 
 
 def _proven(

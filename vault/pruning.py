@@ -228,8 +228,10 @@ def _require_able(core: Core, connection: Connection, minimum: int) -> None:
     pruned = Log(connection).pruned_to()
     if minimum <= state.minimum:
         by = f"pruned to {state.minimum}"
-        by += f" by entry {pruned[1]}" if pruned is not None and pruned[0] == state.minimum else (
-            " by decision: 'kluis ledger prune' carries it out"
+        by += (
+            f" by entry {pruned[1]}"
+            if pruned is not None and pruned[0] == state.minimum
+            else (" by decision: 'kluis ledger prune' carries it out")
         )
         raise NotAllowed(f"nothing below {minimum} is left to prune: the ledger was {by}")
     _require_anchored(connection, minimum)

@@ -492,7 +492,8 @@ class Vault(Erasing, Destruction, Safekeeping, Governing, Pruning):
         witnessing.collect(self._core)
         witnesses = witnessing.witness_keys(self._core)
         with self._core.database.read() as connection:
-            return export(Log(connection), destination, witnesses=witnesses)
+            log = Log(connection)
+            return export(log, destination, log.minimum(), witnesses)
 
     def audit(self, on_part: Callable[[str], None] | None = None) -> AuditReport:
         """Check every stored byte against another and report what is wrong.

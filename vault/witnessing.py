@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -25,11 +26,13 @@ from ledger.driver import run_many
 from ledger.errors import LedgerError, Malformed, NotSigned
 from ledger.fault import Fault
 from ledger.log import Log
-from ledger.net.witnessclient import Asked, Outcome, request_cosignatures
 from ledger.note import Note
 from ledger.witnesspolicy import MAX_POLICY_BYTES, WitnessPolicy
 from vault.core import Core
 from vault.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ledger.net.witnessclient import Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Witnessed:
     @property
     def failed(self) -> tuple[Asked, ...]:
         """Those that were asked and did not cosign."""
-        return tuple(one for one in self.asked if one.outcome is not Outcome.COSIGNED)
+        return tuple(one for one in self.asked if not one.lines)
 
 
 def read_policy(core: Core) -> WitnessPolicy | None:
@@ -102,6 +105,9 @@ def collect(core: Core) -> Witnessed:
     def prove(old: int, new: int) -> list[bytes]:
         with core.database.read() as connection:
             return Log(connection, core.tiles).consistency_proof(old, new)
+
+    # Slow to load, and a vault without witnesses needs none of it.
+    from ledger.net.witnessclient import request_cosignatures
 
     # 2
     asked = request_cosignatures(

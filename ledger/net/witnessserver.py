@@ -5,7 +5,7 @@
 
 A body is read for at most 30 seconds and one byte beyond the largest request. A witness that cannot
 reach its state answers 503, and why is for its operator: `failed` is told. Tested in
-tests/ledger/test_witness_server.py. It needs the extra `serve`.
+tests/ledger/test_witness_client.py. It needs the extra `serve`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ledger.errors import NotServed, WitnessStateLost
 from ledger.net.serving import EXTRA
-from ledger.witness import MAX_BODY_BYTES, TEXT, Answer, Witness
+from ledger.witness import MAX_BODY_BYTES, TEXT, Answer, Status, Witness
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -54,7 +54,7 @@ def witness_app(
             given = await run_in_threadpool(ask)
         except WitnessStateLost as cause:
             failed(str(cause))
-            given = Answer(HTTPStatus.SERVICE_UNAVAILABLE, TEXT, b"the witness is out of order\n")
+            given = Answer(Status.SERVICE_UNAVAILABLE, TEXT, b"the witness is out of order\n")
         return Response(given.body, given.status, {"Content-Type": given.content_type})
 
     async def add_checkpoint(request: Request) -> Response:

@@ -278,7 +278,7 @@ def read_ed25519(value: object) -> Key:
 
 
 def read_note(text: str) -> Note:
-    demand(len(text.encode()) <= 65_536, "a note of more than 65,536 bytes")
+    demand(len(text.encode()) <= 524_288, "a note of more than 524,288 bytes")
     body, separator, signatures = text.rpartition("\n\n")
     demand(separator != "" and signatures.endswith("\n"), "not a signed note")
     demand(is_clean(body.replace("\n", "")), "a control character")
@@ -291,7 +291,7 @@ def read_note(text: str) -> Note:
         signature = from_base64(match[2])
         demand(len(signature) > 4, "a signature line without signature")
         lines.append((match[1], signature[:4], signature[4:]))
-    demand(len(lines) <= 16, "more than 16 signatures")
+    demand(len(lines) <= 100, "more than 100 signatures")
     demand(len({line[:2] for line in lines}) == len(lines), "two signatures of one key")
     return Note(body + "\n", lines)
 

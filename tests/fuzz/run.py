@@ -5,7 +5,7 @@
 Each parser (parsers.py) runs RUNS inputs, 200,000 unless told, in a process of its own, from a
 folder that holds its seeds. libFuzzer (atheris) keeps what reaches new code and changes it further.
 An exception that is not the parser's error, or bytes that it would write otherwise, end that run:
-its last input is printed and kept, and the exit code is 1.
+its last input is printed and kept in .fuzz/, and the exit code is 1.
 """
 
 from __future__ import annotations

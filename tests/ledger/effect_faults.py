@@ -1,7 +1,7 @@
 """Faults at everything that leaves a trace outside this process, found by counting.
 
-Watched are the writes to files below one folder, fsync, the calls by which names come, move and go
-(`os.replace`, `mkdir`, `unlink`, `rmdir`), and the commits of databases. Nothing lists these
+Watched are the writes to files below one folder or to descriptors, fsync, the calls by which names
+come, move and go (`os.replace`, `mkdir`, `unlink`, `rmdir`), and the commits of databases. Nothing lists these
 places: a write that is new is counted as the others are. At one of them, by its number, one of
 these happens:
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 import builtins
 import io
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -49,7 +48,7 @@ class Effects:
     """Counts effects below a folder, and fails at one of them.
 
     Attributes:
-        counts: effects of each operation, by what they are.
+        places: operation and name of each effect, in their order.
         struck: whether the fault came.
     """
 
@@ -58,14 +57,9 @@ class Effects:
         self._number = number
         self._kind = kind
         self._operation = "none"
-        self._seen = 0
         self._dead = False
         self.struck = False
-        self.counts: Counter[tuple[str, str]] = Counter()
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
+        self.places: list[tuple[str, str]] = []
 
     def begin(self, operation: str) -> None:
         """Say which operation follows."""
@@ -77,7 +71,8 @@ class Effects:
         with pytest.MonkeyPatch.context() as patch:
             for name in _NAMES:
                 patch.setattr(os, name, self._of(name, getattr(os, name), self._is_ours))
-            patch.setattr(os, "fsync", self._of("fsync", os.fsync, lambda *_: True))
+            for name in ("fsync", "write", "pwrite"):
+                patch.setattr(os, name, self._of(name, getattr(os, name), lambda *_: True))
             commit = DefaultDialect.do_commit
             patch.setattr(DefaultDialect, "do_commit", self._of("commit", commit, lambda *_: True))
             opened = self._open(io.open)
@@ -100,9 +95,8 @@ class Effects:
     def _do(self, name: str, real: Callable[[], object]) -> object:
         if self._dead:
             raise Killed
-        self.counts[self._operation, name] += 1
-        self._seen += 1
-        if self._seen - 1 != self._number:
+        self.places.append((self._operation, name))
+        if len(self.places) - 1 != self._number:
             return real()
         self.struck = True
         self._dead = self._kind in (Kind.KILLED, Kind.KILLED_DONE)
@@ -115,7 +109,7 @@ class Effects:
     def _open(self, real: Callable) -> Callable:
         def opened(file, mode="r", *arguments, **named):
             found = real(file, mode, *arguments, **named)
-            ours = not isinstance(file, int) and str(file).startswith(self._folder)
+            ours = isinstance(file, int) or str(file).startswith(self._folder)
             return _Written(found, self._do) if ours and set(mode) & set("wax+") else found
 
         return opened

@@ -61,9 +61,9 @@ def published_files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def publish(ledger: Ledger, folder: Path) -> ExportReport:
+def publish(ledger: Ledger, folder: Path, minimum: int = 0) -> ExportReport:
     with ledger.read() as log:
-        return export(log, FolderDestination(folder))
+        return export(log, FolderDestination(folder), minimum)
 
 
 class MemorySource:

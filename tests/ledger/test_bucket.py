@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kluis_command import Kluis, run
+from kluis_command import run
 from ledger_fixtures import (
     ORIGIN,
     OTHER_KEY,
@@ -21,6 +21,7 @@ from ledger_fixtures import (
     log_keys,
 )
 from published_logs import expected_files, published_files, signed_checkpoint
+from watched_kluis import PASSPHRASE, WatchedKluis
 from weed_server import ACCESS_KEY, BUCKET, SECRET_KEY, MissingPart, client_of, environment, weed
 
 from ledger.destination import FolderDestination
@@ -42,6 +43,7 @@ from ledger.net.source import HttpSource
 from ledger.publish import ExportReport, export
 from ledger.replay import read_entries
 from ledger.source import FolderSource
+from vault import keyfile
 
 KEYS = log_keys()
 _NUMBERS = itertools.count()
@@ -517,13 +519,14 @@ def assert_silent(error: LedgerError) -> None:
 
 
 @pytest.fixture
-def kluis(tmp_path, monkeypatch) -> Kluis:
-    secret = tmp_path / "passphrase"
-    secret.write_text("correct horse battery staple\n")
-    monkeypatch.setenv("KLUIS_PASSPHRASE_FILE", str(secret))
-    folder = tmp_path / "vault"
-    assert run("init", folder).code == 0
-    return Kluis(folder)
+def kluis(tmp_path, monkeypatch) -> WatchedKluis:
+    """A vault of which the passphrase costs little to open."""
+    monkeypatch.setattr(keyfile, "_MEMORY_KIB", 64)
+    monkeypatch.setattr(keyfile, "_ITERATIONS", 1)
+    (tmp_path / "passphrase").write_text(PASSPHRASE + "\n")
+    monkeypatch.setenv("KLUIS_PASSPHRASE_FILE", str(tmp_path / "passphrase"))
+    assert run("init", tmp_path / "vault").code == 0
+    return WatchedKluis(tmp_path / "vault")
 
 
 def test_the_command_publishes_to_a_bucket_and_says_what_is_wrong(
@@ -543,3 +546,21 @@ def test_the_command_publishes_to_a_bucket_and_says_what_is_wrong(
     assert ACCESS_KEY not in refused.err
     assert kluis("ledger", "export", "s3://Not_A_Bucket/x").code == 2
     assert kluis("ledger", "export", "https://ledger.example").code == 2
+
+
+def test_a_restore_replays_what_a_bucket_calls_erased(kluis, place, tmp_path):
+    kept, erased = kluis.put(), kluis.put()
+    data, keys = tmp_path / "data.kluis", tmp_path / "keys.kluis"
+    assert kluis("backup", "data", data).code == 0
+    assert kluis("backup", "keys", keys).code == 0
+    kluis.erase(erased)
+    assert kluis("ledger", "export", place).code == 0
+    new = tmp_path / "new"
+    named = ("--data", data, "--keys", keys, "--ledger", place)
+    restored = kluis("restore", new, *named, "--rootkey", kluis.folder / "keys")
+    assert restored.code == 0, restored.err
+    assert run("-C", new, "get", kept).code == 0
+    assert run("-C", new, "get", erased).code == 4
+    absent = kluis("restore", tmp_path / "other", *named[:-1], f"{place}-absent")
+    assert absent.code == 2
+    assert "has no file checkpoint" in absent.err

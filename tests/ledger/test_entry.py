@@ -44,8 +44,9 @@ APPROVAL = rb"[\x00-\xff]{32}[\x00-\x7f][\x00-\xff]{7}[\x00-\xff]{64}"
 ENTRY_BYTES = re.compile(
     rb"\x01(?:\x01\x01[\x00-\x0f\x80]|\x03\x00[\x00-\x0f])" + OF_WHAT + rb"[\x00-\xff]{32}"
     rb"|\x01(?:\x02\x00[\x00-\x0f]|\x04\x00[\x00\x01])" + OF_WHAT
-    + rb"|\x01\x06\x00[\x00-\x0f]" + OF_WHAT + NOT_ZERO + rb"[\x00-\xff]{4}(?:[\x00-\xff]{32}){0,32}"
-    # Of the governance entries those that stop and resume: tests/ledger/test_action.py has them all.
+    + rb"|\x01\x06\x00[\x00-\x0f]" + OF_WHAT + NOT_ZERO
+    + rb"[\x00-\xff]{4}(?:[\x00-\xff]{32}){0,32}"
+    # Of governance entries those that stop and resume: tests/ledger/test_action.py has them all.
     + rb"|\x01\x05\x00[\x07\x08]\x00{16}" + NOT_ZERO + rb"(?:\x00|\x01" + APPROVAL + rb")",
     re.DOTALL,
 )  # fmt: skip

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import governed
 import pytest
+from governed import FOUNDING, Listed
 from ledger_fixtures import (
     KEY,
     ORIGIN,
@@ -30,9 +32,20 @@ from ledger_fixtures import (
 )
 
 from ledger import fsck as fsck_module
-from ledger import log
+from ledger import governing, log
+from ledger.action import Stop
 from ledger.checkpoint import Checkpoint
+from ledger.entry import (
+    EntryKind,
+    Membership,
+    encode_listed_erasure,
+    encode_version,
+    parse_entry,
+)
+from ledger.errors import NotValid
 from ledger.fsck import Fsck
+from ledger.governance import judge
+from ledger.governancestate import GovernanceState
 from ledger.log import Log
 from ledger.note import Note, sign
 from ledger.pointer import format_pointer
@@ -292,7 +305,7 @@ CAUSES = [
           ("_sequence",)),
     Cause(3, "version after the erasure",
           rebuilt(version_entry(OF), erasure_entry(OF), version_entry(OF, 2)), ["entry 2"],
-          ("_sequence",)),
+          ("_sequence", "_judged")),
     Cause(3, "erased twice", rebuilt(version_entry(OF), erasure_entry(OF), erasure_entry(OF)),
           ["entry 2"], ("_sequence",)),
     Cause(3, "erasure of fewer versions",
@@ -300,7 +313,8 @@ CAUSES = [
           ("_sequence",)),
     Cause(3, "erasure of more versions", rebuilt(version_entry(OF), erasure_entry(OF, 2)),
           ["entry 1"], ("_sequence",)),
-    Cause(3, "erasure of nothing", rebuilt(erasure_entry(OF)), ["entry 0"], ("_sequence",)),
+    Cause(3, "erasure of nothing", rebuilt(erasure_entry(OF)), ["entry 0"],
+          ("_sequence", "_judged")),
     Cause(3, "group's version twice", rebuilt(version_entry(OF, 1, 1), version_entry(OF, 1, 1)),
           ["entry 1"], ("_sequence",)),
     Cause(3, "group's version goes back",
@@ -325,7 +339,7 @@ CAUSES = [
     Cause(3, "certificate twice", rebuilt(version_entry(OF), erasure_entry(OF),
           certificate_entry(OF), certificate_entry(OF)), ["entry 3"], ("_sequence",)),
     Cause(3, "version after the certificate", rebuilt(version_entry(OF), erasure_entry(OF),
-          certificate_entry(OF), version_entry(OF, 2)), ["entry 3"], ("_sequence",)),
+          certificate_entry(OF), version_entry(OF, 2)), ["entry 3"], ("_sequence", "_judged")),
     Cause(3, "generation destroyed twice", rebuilt(shred_entry(OF), shred_entry(OF)),
           ["entry 1"], ("_sequence",)),
     Cause(3, "generation destroyed too late",
@@ -392,7 +406,11 @@ def lax_bundles(self: Fsck, head):
 
 def take_out(patch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
     for name in names:
-        hollow = {"_bundles": lax_bundles, "_sequence": lambda self, *rest: None}
+        hollow = {
+            "_bundles": lax_bundles,
+            "_sequence": lambda self, *rest: None,
+            "_judged": lambda self, *rest: None,
+        }
         patch.setattr(Fsck, name, hollow.get(name, lambda self, *rest: iter(())))
 
 
@@ -459,7 +477,8 @@ def test_every_part_has_a_cause():
     ]
     numbers = {cause.part for cause in CAUSES}
     print(f"{len(CAUSES)} causes for {len(described)} parts")
-    assert [int(number) for number, _ in described] == list(range(1, 9)) == sorted(numbers)
+    assert [int(number) for number, _ in described] == [*sorted(numbers), 9]
+    assert sorted(numbers) == list(range(1, 9))  # What part 9 sees is in a table of its own.
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=[f"{c.part} {c.name}" for c in CAUSES])
@@ -478,6 +497,122 @@ def test_each_cause_is_named_by_its_part_alone(ledger, monkeypatch, cause):
             with monkeypatch.context() as patch:
                 take_out(patch, tuple(name for name in cause.without if name != kept))
                 assert ledger.faults() != []
+
+
+# 9 governance
+
+
+def governed_ledger(ledger: Ledger, entries: list[bytes]) -> None:
+    """Lay a ledger over these entries, with the state that the valid ones among them make."""
+    state = GovernanceState()
+    for index, data in enumerate(entries):
+        entry = parse_entry(data)
+        if entry.kind is EntryKind.GOVERNANCE:
+            try:
+                state = judge(ORIGIN, state, entry, index, None)
+            except NotValid:
+                break
+    ledger.sql("DELETE FROM ledger_governance")
+    if state.founded:
+        ledger.sql("INSERT INTO ledger_governance VALUES (1, ?, ?)", state.encode(), state.stopped)
+    build(ledger, entries)
+
+
+GOVERNED = encode_version(OF, 1, b"c" * 32, governed=True)
+LIST = Listed(OF)
+ENACTED = governed.entry(LIST.action(), 2, "officer", "archivist")
+STOPPED = governed.entry(Stop(), 2, "auditor")
+PLACE = encode_listed_erasure(OF, 1, Membership(2, 0, ()))
+NOT_VALID = [
+    ([FOUNDING, governed.entry(LIST.action(), 2, "officer")],
+     "lacks 1 more of 2 approvals by officer or archivist"),
+    ([FOUNDING, ENACTED, ENACTED], "makes state 2, after state 2"),
+    ([FOUNDING, version_entry(OF), governed.entry(Stop(), 2, "officer", expiry=2)],
+     "carries an approval that expired at 2 leaves"),
+    ([FOUNDING, governed.entry(Stop(), 2, "officer", origin="datakluis.example/elders")],
+     "carries an approval that does not hold for it"),
+    ([FOUNDING, governed.entry(Stop(), 2, "stranger")],
+     "carries an approval by a key that is no member's"),
+    ([GOVERNED, erasure_entry(OF)], "erases what only an enacted list can have erased"),
+    ([GOVERNED, version_entry(OF, 2)], "changes whether its record can be erased without a list"),
+    ([GOVERNED, FOUNDING, PLACE], "names list 2, which was not enacted"),
+    ([version_entry(pointer(5)), FOUNDING, ENACTED,
+      encode_listed_erasure(pointer(5), 1, Membership(2, 0, ()))],
+     "does not prove its place on list 2"),
+    ([FOUNDING, STOPPED, version_entry(OF)], "is a new record in a ledger that is stopped"),
+    ([version_entry(OF), erasure_entry(OF), version_entry(OF, 1, 1)],
+     "is a version of a record that was erased"),
+    ([version_entry(bytes(16))], "stands under the pointer of governance entries"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("entries", "words"), NOT_VALID, ids=[words for _, words in NOT_VALID])
+def test_go2_the_first_entry_that_the_rules_do_not_allow_is_named(
+    small, monkeypatch, entries, words
+):
+    governed_ledger(small, entries)
+    (fault,) = small.faults()
+    assert str(fault) == f"entry {len(entries) - 1}: {words}"
+    # Control: without the rules it goes unseen.
+    with monkeypatch.context() as patch:
+        take_out(patch, ("_judged", "_stored_governance"))
+        assert small.faults() == []
+
+
+def test_behind_a_governance_entry_that_is_not_valid_no_rule_is_checked(small):
+    bad = governed.entry(LIST.action(), 2, "officer")
+    governed_ledger(small, [FOUNDING, bad, GOVERNED, PLACE, STOPPED])
+    assert small.wheres() == ["entry 1"]
+
+
+def test_a_governed_ledger_without_fault_and_its_counts(small):
+    entries = [GOVERNED, FOUNDING, ENACTED, PLACE, version_entry(pointer(3))]
+    entries += [governed.entry(Stop(), 3, "auditor"), version_entry(pointer(3), 2)]
+    governed_ledger(small, entries)
+    with small.read() as seen:
+        fsck = Fsck(seen, small.signer.memory)
+        assert list(fsck.run()) == []
+    assert +Counter(fsck.counts) == {1: 3, 5: 3, 6: 1}
+
+
+def test_go3_what_waits_is_judged_behind_what_waits_before_it(small):
+    governed_ledger(small, [FOUNDING, GOVERNED])
+    waiting = [ENACTED, PLACE, version_entry(pointer(4)), version_entry(pointer(4), 2)]
+    with small.write() as connection:
+        governing.append_governance(connection, ORIGIN, waiting[0])
+    small.put(waiting[1:])
+    assert small.faults() == []
+    small.put([version_entry(pointer(4), 3), erasure_entry(pointer(9)), version_entry(OF, 2)])
+    assert [str(fault) for fault in small.faults()] == [
+        "pending entry 6: erases a record of which there is no version",
+        "pending entry 7: is a version of a record that was erased",
+    ]
+    small.put([STOPPED])
+    assert "pending entry 8: makes state 2, after state 2" in map(str, small.faults())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM ledger_governance",
+        "UPDATE ledger_governance SET stopped = 1",
+        "UPDATE ledger_governance SET state = x'00'",
+    ],
+)
+def test_another_stored_state_is_named(small, monkeypatch, statement):
+    governed_ledger(small, [FOUNDING, GOVERNED])
+    small.sql(statement)
+    assert [str(fault) for fault in small.faults()] == [
+        "governance: the stored state is not that of the entries"
+    ]
+    take_out(monkeypatch, ("_stored_governance",))
+    assert small.faults() == []
+
+
+def test_a_stored_state_of_an_ungoverned_ledger_is_named(small):
+    governed_ledger(small, [FOUNDING])
+    build(small, SMALL)
+    assert small.wheres() == ["governance"]
 
 
 def test_a_fault_says_what_is_wrong_and_names_the_record(ledger):

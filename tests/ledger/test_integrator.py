@@ -222,6 +222,56 @@ def test_the_order_check_sees_a_plain_shuffle():
     assert all(orders(permuted(batch)) == orders(batch) for _ in range(500))
 
 
+def governance_entry(sequence: int) -> bytes:
+    return b"\x01\x05\x00\x07" + bytes(16) + sequence.to_bytes(4, "big") + b"\x00"
+
+
+around_governance = st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=40).map(
+    lambda names: [
+        governance_entry(1 + names[:place].count(None))
+        if name is None
+        else version_entry(pointer(name), 1 + names[:place].count(name))
+        for place, name in enumerate(names)
+    ]
+)
+
+
+def parts(batch: list[bytes]) -> list[Counter[bytes]]:
+    """Return what stands before, between and behind the governance entries."""
+    cuts = [place for place, entry in enumerate(batch) if entry[1] == 5]
+    starts, ends = [0, *(cut + 1 for cut in cuts)], [*cuts, len(batch)]
+    return [Counter(batch[start:end]) for start, end in zip(starts, ends, strict=True)]
+
+
+@given(around_governance)
+def test_go3_nothing_passes_a_governance_entry(batch):
+    result = permuted(batch)
+    places = [place for place, entry in enumerate(batch) if entry[1] == 5]
+    assert [result[place] for place in places] == [batch[place] for place in places]
+    assert parts(result) == parts(batch)
+    assert orders(result) == orders(batch)
+
+
+def test_go3_a_governance_entry_has_the_index_that_was_foretold(ledger, monkeypatch):
+    """Also where it is the first or the last of a batch, or alone in one."""
+    monkeypatch.setattr(integrator, "BATCH_ENTRIES", 4)
+    waiting = [version_entry(pointer(n)) for n in range(40)]
+    places = (0, 3, 4, 8, 9, 10, 11, 12, 27)
+    for number, place in enumerate(places, 1):
+        waiting[place] = governance_entry(number)
+    ledger.put(waiting)
+    ledger.integrate()
+    found = [place for place, entry in enumerate(ledger.entries()) if entry[1] == 5]
+    assert tuple(found) == places
+
+
+def test_the_barrier_check_sees_an_order_that_knows_no_governance():
+    """Control: the order of each pointer alone lets a record slip past a stop."""
+    batch = [version_entry(pointer(n)) for n in range(9)]
+    batch.insert(5, governance_entry(1))
+    assert any(parts(integrator._shuffled(batch)) != parts(batch) for _ in range(50))
+
+
 def chi_square(shuffle, batch: list[bytes], draws: int) -> float:
     """How far the orders that a shuffle gives are from equally frequent."""
     allowed = {order for order in itertools.permutations(batch) if orders(order) == orders(batch)}

@@ -269,7 +269,7 @@ def test_the_largest_note():
 
 def test_room_for_16_post_quantum_signatures():
     lines = tuple(
-        SignatureLine(f"witness.example/{number}", b"1234", bytes(8 + 2420)) for number in range(16)
+        SignatureLine(f"witness.example/{number}", b"1234", bytes(8 + 2420)) for number in range(100)
     )
     note = Note("origin.example/log\n1\n" + "A" * 43 + "=\n", lines)
     assert Note.parse(note.format().encode()) == note

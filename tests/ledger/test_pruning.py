@@ -21,14 +21,26 @@ from nacl.signing import SigningKey
 from ledger import pruning
 from ledger.action import RULED, Found, Member, Prune, Resume, Role, Stop, approve
 from ledger.checkpoint import Checkpoint
+from ledger.destination import FolderDestination
 from ledger.entry import EntryKind, encode_governance, parse_entry
-from ledger.errors import BadProof, NotValid, Pruned, UnknownLeaf
+from ledger.errors import (
+    BadProof,
+    BadPublication,
+    NotValid,
+    Pruned,
+    SourceMissing,
+    UnknownLeaf,
+)
 from ledger.governance import DEFAULT_RULES
 from ledger.governing import append_governance, current_state
+from ledger.integrator import append_leaves
 from ledger.log import Log
 from ledger.merkle import leaf_hash, verify_consistency, verify_inclusion
 from ledger.note import Note
 from ledger.pruning import EnactedPrune
+from ledger.publish import export
+from ledger.replay import read_entries, replay_onto
+from ledger.source import FolderSource
 from ledger.tilecache import TileCache
 
 NOW = 1_790_000_000
@@ -244,11 +256,9 @@ def test_what_may_not_be_carried_out(ledger):
         attempt(other, new, new)
     with pytest.raises(ValueError, match="the fewest"):
         attempt(proven=replace(old, size=299), signed=new)
-    with pytest.raises(BadProof):
-        before = ledger.dump()
-        with ledger.write() as connection:
-            wrong = replace(new, root=bytes(32))
-            pruning.carry_out(Log(connection), prune, wrong, new, everything, NOW)
+    before, wrong = ledger.dump(), replace(new, root=bytes(32))
+    with ledger.write() as connection, pytest.raises(BadProof):
+        pruning.carry_out(Log(connection), prune, wrong, new, everything, NOW)
     assert ledger.dump() == before
     enact(ledger, Stop(), KEYS[:1])
     stopped = checkpoint_of(ledger.checkpoint())
@@ -283,7 +293,8 @@ def _other_members(ledger):
 
 TAMPERED = {
     "kept entry changed": (
-        "UPDATE ledger_kept SET entry = CAST(substr(entry, 1, 55) || x'00' AS BLOB) WHERE leaf = {kept}",
+        "UPDATE ledger_kept SET entry = CAST(substr(entry, 1, 55) || x'00' AS BLOB)"
+        " WHERE leaf = {kept}",
         "kept entry {kept}",
     ),
     "kept path changed": (
@@ -295,7 +306,10 @@ TAMPERED = {
         "UPDATE ledger_kept SET path = substr(path, 33) WHERE leaf = {kept}",
         "kept entry {kept}",
     ),
-    "kept leaf moved": ("UPDATE ledger_kept SET leaf = 9999 WHERE leaf = {kept}", "kept entry 9999"),
+    "kept leaf moved": (
+        "UPDATE ledger_kept SET leaf = 9999 WHERE leaf = {kept}",
+        "kept entry 9999",
+    ),
     "kept to no checkpoint": (
         "UPDATE ledger_kept SET size = size - 1 WHERE leaf = {kept}",
         "kept entry {kept}",
@@ -489,3 +503,83 @@ def _prove_kept(log, entries, minimum):
             with pytest.raises(Pruned):
                 log.inclusion_proof(one.leaf, minimum - 1)
     return proofs
+
+
+def published(ledger, folder):
+    """Publish as a pruned log is published."""
+    with ledger.read() as log:
+        export(log, FolderDestination(folder), log.minimum())
+    return FolderSource(folder)
+
+
+def copied(ledger, folder, size):
+    """Another database, with so many leaves of this one from before it was pruned."""
+    other = Ledger(folder)
+    with other.write() as connection:
+        append_leaves(connection, ledger[:size])
+    return other
+
+
+@pytest.mark.parametrize("minimum", [300, 512, 600])
+def test_a_pruned_publication_brings_up_who_has_what_is_gone(ledger, tmp_path, minimum):
+    before, _ = grown(ledger, 700, minimum)
+    ledger.checkpoint(Records(seed=8).take(100))
+    source = published(ledger, tmp_path / "log")
+    assert not (tmp_path / "log/tile/0/000").exists()
+    log = read_entries(source, ledger.signer.keys)
+    first = minimum // 256 * 256
+    assert (log.first_leaf, list(log.faults())) == (first, [])
+    tree = NaiveTree(before + list(log.entries(len(before))))
+    for size in range(first, log.size + 1):
+        assert log.root(size) == tree.root(size)
+    with pytest.raises(Pruned, match=f"pruned to {minimum}"):
+        log.root(first - 1)
+    with pytest.raises(Pruned, match=f"entries 7 to {first - 1} are not published any more"):
+        next(log.entries(7))
+    for have in (first - 1, first, first + 1, len(before)):
+        folder = tmp_path / str(have)
+        folder.mkdir()
+        with copied(before, folder, have) as other:
+            if have < first:
+                with other.write() as connection, pytest.raises(Pruned, match=f"entries {have} to"):
+                    replay_onto(connection, log, NOW)
+                continue
+            with other.write() as connection:
+                assert replay_onto(connection, log, NOW) == log.size - have
+            with other.read() as seen:
+                assert seen.head().root == log.checkpoint.root
+
+
+def test_a_pruned_publication_is_believed_no_more_than_another(ledger, tmp_path):
+    grown(ledger, 700, 600)
+    source = published(ledger, tmp_path / "log")
+    size = read_entries(source, ledger.signer.keys).size
+    width = size >> 8
+    tile = tmp_path / f"log/tile/1/000.p/{width}"
+    whole = tile.read_bytes()
+    tile.write_bytes(bytes(32) + whole[32:])
+    with pytest.raises(BadPublication, match="another root"):
+        read_entries(source, ledger.signer.keys)
+    tile.write_bytes(whole[:31])
+    with pytest.raises(BadPublication, match="31 bytes"):
+        read_entries(source, ledger.signer.keys)
+    tile.write_bytes(whole)
+    bundle = tmp_path / f"log/tile/entries/002.p/{size - 512}"
+    kept = bundle.read_bytes()
+    bundle.unlink()
+    with pytest.raises(SourceMissing):
+        read_entries(source, ledger.signer.keys)
+    bundle.write_bytes(kept)
+    assert read_entries(source, ledger.signer.keys).first_leaf == 512
+
+
+def test_what_is_missing_and_was_not_decided_is_no_prune(ledger, tmp_path):
+    """Whoever serves a log cannot hide its beginning and call it pruned."""
+    found(ledger)
+    ledger.checkpoint(Records(seed=9).take(700))
+    source = published(ledger, tmp_path / "log")
+    for number in (0, 1):
+        (tmp_path / f"log/tile/entries/{number:03}").unlink()
+        (tmp_path / f"log/tile/0/{number:03}").unlink()
+    with pytest.raises(SourceMissing, match="tile/entries/001"):
+        read_entries(source, ledger.signer.keys)

@@ -30,6 +30,7 @@ from published_logs import (
     signed_checkpoint,
 )
 
+from ledger import merkle
 from ledger import publish as publish_module
 from ledger.errors import (
     BadPublication,
@@ -38,10 +39,13 @@ from ledger.errors import (
     Malformed,
     NotSigned,
     RolledBack,
+    SourceMissing,
 )
+from ledger.merkle import leaf_hash
 from ledger.publish import ExportReport
 from ledger.replay import read_entries
 from ledger.source import FolderSource
+from ledger.tiles import hash_reader
 
 SIZES = (1, 2, 255, 256, 257, 511, 512, 513, 600)
 
@@ -225,13 +229,16 @@ def test_a_file_that_is_missing_is_written_anew(ledger, folder):
         assert published_files(folder) == files
 
 
-def test_every_flipped_byte_of_the_published_checkpoint_is_refused_or_mended(ledger, folder):
+def test_a_flipped_byte_of_the_published_checkpoint_is_refused_or_mended(ledger, folder):
+    """Each byte of the text and of the first signature, and every 40th of the long second one."""
     ledger.checkpoint(Records(seed=5).take(3))
     publish(ledger, folder)
     path = folder / "checkpoint"
     true = path.read_bytes()
+    second = true.rindex(b"\n", 0, -1)
+    places = [*range(second + 1), *range(second + 1, len(true), 40)]
     outcomes: Counter[str] = Counter()
-    for place in range(len(true)):
+    for place in places:
         changed = true[:place] + bytes([true[place] ^ 1 << place % 3]) + true[place + 1 :]
         path.write_bytes(changed)
         try:
@@ -242,7 +249,7 @@ def test_every_flipped_byte_of_the_published_checkpoint_is_refused_or_mended(led
         else:
             outcomes["mended"] += 1
             assert path.read_bytes() == true
-    print(f"{len(true)} flipped bytes of the checkpoint: {dict(outcomes)}")
+    print(f"{len(places)} flipped bytes of the checkpoint: {dict(outcomes)}")
     assert set(outcomes) >= {"Malformed", "Forked", "mended"}
     # What is mended differs in its signature line alone.
     assert outcomes["mended"] <= len(true.rpartition(b"\n\n")[2])
@@ -479,3 +486,85 @@ def test_a_cosignature_that_comes_later_replaces_the_note(ledger, folder):
     ledger.sql("INSERT INTO ledger_checkpoint VALUES (3, ?, ?)", both.format(), SIGNED_AT)
     assert publish(ledger, folder) == ExportReport(3, 1, 2, 0)
     assert (folder / "checkpoint").read_bytes() == both.format().encode()
+
+
+# Pruning
+
+
+def prune_database(ledger: Ledger, minimum: int) -> None:
+    """Delete every stored tile and bundle that ends at or below an index."""
+    for level, number, _ in ledger.sql("SELECT level, number, hashes FROM ledger_tile"):
+        if (number + 1) * 256 ** (level + 1) <= minimum:
+            ledger.sql("DELETE FROM ledger_tile WHERE level = ? AND number = ?", level, number)
+    ledger.sql("DELETE FROM ledger_bundle WHERE (number + 1) * 256 <= ?", minimum)
+
+
+def is_below(path: str, minimum: int) -> bool:
+    """By the letter of C2SP tlog-tiles: end index n * 256**(l + 1) + 256**(l + 1)."""
+    kind, number = path.removeprefix("tile/").partition(".p/")[0].split("/")
+    return (int(number) + 1) * 256 ** (1 if kind == "entries" else int(kind) + 1) <= minimum
+
+
+@pytest.mark.parametrize("minimum", [0, 1, 255, 256, 257, 511, 512, 800, 1_024, 1_100])
+def test_what_is_pruned_is_neither_read_nor_left(ledger, folder, minimum):
+    """Also where partial files of an earlier tree, or a crash, have left something below it."""
+    records = Records(seed=15)
+    ledger.checkpoint(records.take(1_000))
+    publish(ledger, folder)
+    ledger.checkpoint(records.take(100))
+    files = expected_files(ledger.entries(), checkpoint_note(ledger, 1_100))
+    pruned = {path for path in files if path != "checkpoint" and is_below(path, minimum)}
+    if pruned:
+        (folder / "tile/entries/000.new").write_bytes(b"half")
+    before = published_files(folder).keys()
+    prune_database(ledger, minimum)
+    report = publish(ledger, folder, minimum)
+    # A narrower partial tile of the earlier tree may stay.
+    found = published_files(folder)
+    assert report.removed == len(before - found.keys()) >= len(pruned)
+    assert found.pop("tile/1/000.p/3") == files["tile/1/000.p/4"][: 3 * 32]
+    assert found == {path: data for path, data in files.items() if path not in pruned}
+    assert publish(ledger, folder, minimum).removed == 0
+    print(f"minimum {minimum}: {len(pruned)} of {len(files)} files pruned")
+
+
+def test_a_pruned_log_still_proves_what_lies_above(ledger, folder):
+    """Roots from the minimum on, and each leaf above it, from the published files alone."""
+    ledger.checkpoint(Records(seed=16).take(1_100))
+    entries = ledger.entries()
+    publish(ledger, folder, 600)
+    tree, source = NaiveTree(entries), FolderSource(folder)
+
+    def read_tile(level, number):
+        path, _, _ = names(f"tile/{level}", 1_100 >> 8 * level)[number]
+        return source.read(path)
+
+    read = hash_reader(read_tile)
+    for size in range(600, 1_101):
+        assert merkle.root(size, read) == tree.root(size)
+    for leaf in range(600, 1_100):
+        proof = merkle.inclusion_proof(leaf, 1_100, read)
+        merkle.verify_inclusion(leaf_hash(entries[leaf]), leaf, 1_100, proof, tree.root(1_100))
+    with pytest.raises(SourceMissing):
+        merkle.inclusion_proof(3, 1_100, read)
+
+
+def test_a_log_that_was_pruned_past_what_is_published_goes_on(ledger, folder):
+    """The tiles of the published root are gone, but the log has signed that very text."""
+    records = Records(seed=17)
+    ledger.checkpoint(records.take(200))
+    publish(ledger, folder)
+    ledger.checkpoint(records.take(700))
+    prune_database(ledger, 600)
+    assert publish(ledger, folder, 600).size == 900
+    assert not (folder / "tile/entries/000").exists()
+    (folder / "checkpoint").write_bytes(signed_checkpoint(200, bytes(32)).format().encode())
+    with pytest.raises(Forked):
+        publish(ledger, folder, 600)
+
+
+@pytest.mark.parametrize("minimum", [-1, 301])
+def test_a_minimum_beyond_the_tree_is_refused(ledger, folder, minimum):
+    ledger.checkpoint(Records(seed=18).take(300))
+    with pytest.raises(ValueError, match="minimum index"):
+        publish(ledger, folder, minimum)

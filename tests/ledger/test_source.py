@@ -111,12 +111,12 @@ def test_a_folder_in_the_place_of_a_file_cannot_be_read(folder):
 
 @pytest.mark.parametrize(
     ("path", "limit"),
-    [("checkpoint", 65_536), ("tile/0/007", 8_192), ("tile/0/007.p/9", 8_192),
+    [("checkpoint", 524_288), ("tile/0/007", 8_192), ("tile/0/007.p/9", 8_192),
      ("tile/entries/007", 16_777_472)],
 )  # fmt: skip
 def test_a_file_has_a_largest_size(folder, path, limit):
     assert size_limit(path) == limit
-    assert limit in {65_536, MAX_TILE_BYTES, MAX_BUNDLE_BYTES}
+    assert limit in {524_288, MAX_TILE_BYTES, MAX_BUNDLE_BYTES}
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     with (folder / path).open("wb") as file:
         file.truncate(limit)

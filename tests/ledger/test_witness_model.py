@@ -27,6 +27,7 @@ CONTROL = settings(
     deadline=None,
     phases=[Phase.generate],
     report_multiple_bugs=False,
+    derandomize=True,
 )
 COUNTS = {"requests": 0, "cosigned": 0, "refused": 0, "evidence": 0}
 
@@ -48,6 +49,7 @@ class Watching(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.witness = self.make(self.folder, signing=cosigners()[:1])
         self.cosigned: list[Checkpoint] = []
+        self.followed = HISTORIES[0]
         self.now = NOW
 
     def teardown(self) -> None:
@@ -73,12 +75,20 @@ class Watching(RuleBasedStateMachine):
         note = Note.parse(f"{checkpoint.text()}\n".encode() + answer.body)
         verify(note, cosigners()[0].verifier)
         self.cosigned.append(checkpoint)
+        self.followed = history
 
     @rule(history=st.sampled_from(HISTORIES), more=st.integers(0, 5))
+    def a_log_asks_as_it_should(self, history: MadeLog, more: int) -> None:
+        self.ask_as_the_protocol_says(history, more)
+
     def ask_as_the_protocol_says(self, history: MadeLog, more: int) -> None:
         old = dict(self.witness._state.logs())[ORIGIN]
         new = min(SIZE, old + more)
         self.send(old, history.proof(old, new), history, new)
+
+    @rule(more=st.integers(0, 3))
+    def the_followed_log_grows(self, more: int) -> None:
+        self.ask_as_the_protocol_says(self.followed, more)
 
     @rule(
         old=SIZES,
@@ -113,11 +123,11 @@ class Watching(RuleBasedStateMachine):
 def test_no_sequence_makes_a_witness_contradict_itself():
     COUNTS.update(dict.fromkeys(COUNTS, 0))
     run_state_machine_as_test(
-        Watching, settings=settings(max_examples=30, stateful_step_count=30, deadline=None)
+        Watching, settings=settings(max_examples=20, stateful_step_count=30, deadline=None)
     )
     print(COUNTS)
-    assert COUNTS["cosigned"] > 50
-    assert COUNTS["refused"] > 50
+    assert COUNTS["cosigned"] > 30
+    assert COUNTS["refused"] > 30
 
 
 def test_the_machine_finds_a_witness_that_checks_no_proof(monkeypatch):

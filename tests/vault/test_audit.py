@@ -10,9 +10,11 @@ PARTS = [
     "database",
     "columns",
     "ledger",
+    "cosignatures",
     "key tree",
     "generations",
     "records",
+    "governance",
     "subjects",
     "anchors",
 ]

@@ -301,7 +301,7 @@ def test_a_put_and_an_erasure_are_wholly_there_or_wholly_absent(tmp_path: Path) 
             payloads = [after.get(pointer) for pointer in after.find("mark")]
             assert payloads == ([b"one", b"two"] if there else []), (name, when)
             assert after.audit().faults == []
-    points = [*PUT_POINTS[1:], ("vault.destroying", "append_pending", "after", False)]
+    points = [*PUT_POINTS[1:], ("vault.listing", "append_pending", "after", False)]
     for number, (module, name, when, gone) in enumerate(points):
         folder = new_vault(tmp_path / f"erase-{number}")
         with open_vault(folder) as before:

@@ -22,8 +22,8 @@ from vault import (
     Outcome,
     PurposeRefused,
     Vault,
-    destroying,
     erasing_person,
+    listing,
 )
 
 SUBJECT, NEIGHBOUR = "999990019", "999990020"
@@ -358,7 +358,7 @@ def test_a_record_that_was_moved_to_another_person_stops_both(vault, state):
 def test_one_that_fails_halfway_has_changed_nothing(vault, state, monkeypatch):
     pointers = [put(vault, b"%d" % number) for number in range(4)]
     before, done = state(), []
-    append = destroying.append_pending
+    append = listing.append_pending
 
     def fail_at_the_third(connection, entries):
         done.append(entries)
@@ -367,7 +367,7 @@ def test_one_that_fails_halfway_has_changed_nothing(vault, state, monkeypatch):
         append(connection, entries)
 
     with monkeypatch.context() as patch:
-        patch.setattr(destroying, "append_pending", fail_at_the_third)
+        patch.setattr(listing, "append_pending", fail_at_the_third)
         with pytest.raises(ZeroDivisionError):
             vault.erase_person(SUBJECT, CONSENT)
     assert state() == before

@@ -29,8 +29,8 @@ from vault import (
     PurposeRefused,
     Refused,
     Vault,
-    destroying,
     keynode,
+    listing,
 )
 from vault.cipher import derive_record_keys
 from vault.keytree import tree_of
@@ -529,13 +529,13 @@ def test_a_group_of_which_something_is_left_is_incomplete_and_not_done(
 
         monkeypatch.setattr(keynode, "zero_slot", only_the_state)
     else:
-        append = destroying.append_pending
+        append = listing.append_pending
 
         def restore_a_body(connection, entries):
             append(connection, entries)
             connection.exec_driver_sql("UPDATE vault_part SET body = x'00' WHERE field_group = 1")
 
-        monkeypatch.setattr(destroying, "append_pending", restore_a_body)
+        monkeypatch.setattr(listing, "append_pending", restore_a_body)
     message = f"^record {pointer}: {left} of version 1, contact was not destroyed; run"
     with pytest.raises(Incomplete, match=message):
         vault.erase_group(pointer, "contact", CONSENT)
@@ -555,7 +555,7 @@ def test_an_erasure_that_fails_halfway_changes_nothing(vault, rows, monkeypatch)
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(destroying, "append_pending", fail)
+    monkeypatch.setattr(listing, "append_pending", fail)
     with pytest.raises(ZeroDivisionError):
         vault.erase_group(pointer, "contact", CONSENT)
     assert (counts(rows), parts(rows, "body"), rows("SELECT * FROM vault_tree")) == before

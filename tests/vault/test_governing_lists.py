@@ -8,11 +8,13 @@ from governed import all_entries, enact_list, found, role_key
 from sdk_calls import CONSENT, put
 
 from ledger.action import Stop
-from ledger.entry import EntryKind, parse_membership
+from ledger.entry import EntryKind, encode_version, governed, parse_entry, parse_membership
 from ledger.governance import judge
 from ledger.governancestate import GovernanceState
 from ledger.pointer import parse_pointer
+from ledger.source import FolderSource
 from vault import (
+    Approval,
     Damaged,
     Decision,
     DecisionCode,
@@ -24,11 +26,15 @@ from vault import (
     NotFound,
     Refused,
     Stopped,
+    Vault,
     listing,
 )
+from vault.backup.building import Materials
+from vault.backup.restore import RestoreOrder, restore
 from vault.core import Change
 from vault.destroying import Target, destroy
 from vault.erasing import decide_record
+from vault.escrow.shares import Share
 from vault.records import Action, load_record
 
 BORN = dt.date(2015, 1, 1)
@@ -66,6 +72,12 @@ def rejudge(vault):
 
 
 # The mark
+
+
+def test_a_marked_entry_is_the_one_that_would_be_written_with_the_mark():
+    plain = encode_version(bytes(range(16)), 3, bytes(32))
+    assert governed(plain) == encode_version(bytes(range(16)), 3, bytes(32), governed=True)
+    assert parse_entry(governed(plain)).governed
 
 
 def test_the_mark_is_set_once_governance_is_founded_and_then_kept(vault):
@@ -268,3 +280,91 @@ def test_the_certificate_names_the_list_and_the_keys_that_approved_it(vault, key
     assert len(certificate.erasure_entry.entry) == 32
     assert vault.audit().faults == []
     json.loads(vault.certificate(pointer).format())
+
+
+# Records that are kept for ever
+
+
+def test_a_broken_glass_needs_a_list_too(vault, keys, tmp_path):
+    pointer = put(vault, b"a decision of the council", category="organisatie")
+    paths = vault.make_escrow(("Griffier", "Notaris", "Archivaris"), 2, tmp_path / "shares")
+    shares = [Share.read(path) for path in paths[:2]]
+    officers = (Approval("A. Vos", "privacy officer"), Approval("B. Smit", "archivist"))
+    with pytest.raises(ListNeeded, match="enacted first"):
+        vault.break_glass(pointer, Ground.UNLAWFUL, shares, officers)
+    assert vault.get(pointer) == b"a decision of the council"
+    # Nor does a list alone erase what is kept for ever.
+    enact_list(vault, [pointer], keys)
+    with pytest.raises(Refused):
+        vault.erase_listed(pointer, EXPIRED)
+    vault.break_glass(pointer, Ground.UNLAWFUL, shares, officers)
+    with pytest.raises(Erased):
+        vault.get(pointer)
+    vault.shred(declared_by="J. de Boer")
+    certificate = vault.certificate(pointer).certificate
+    assert {one.name for one in certificate.approvers} == {"A. Vos", "B. Smit"}
+    assert certificate.destruction_list is not None
+    rejudge(vault)
+    assert vault.audit().faults == []
+
+
+# Restoring
+
+
+def restored(vault, tmp_path, passphrase, clock, *, ledger):
+    """Restore the backup that was made, beside the root keys of today."""
+    materials = Materials(
+        tmp_path / "data",
+        [tmp_path / "keys"],
+        FolderSource(tmp_path / "published") if ledger else None,
+    )
+    vault.close()
+    signer, rootkeys = vault.folder / "signer", vault.folder / "keys"
+    order = RestoreOrder(tmp_path / "restored", materials, rootkeys, signer)
+    restore(order, passphrase, clock, lambda step: None)
+    return Vault.open(tmp_path / "restored", passphrase, clock=clock)
+
+
+def test_a_list_that_was_enacted_since_the_backup_is_replayed(
+    vault, keys, tmp_path, passphrase, clock
+):
+    listed, kept = put_expired(vault, b"listed"), put_expired(vault, b"kept")
+    put(vault)
+    waiting = vault.propose(Stop(), keys.auditor, expires=5)
+    assert waiting.is_enacted
+    vault.checkpoint()
+    vault.backup_data(tmp_path / "data")
+    enact_list(vault, [listed], keys)
+    vault.erase_listed(listed, EXPIRED)
+    vault.backup_keys(tmp_path / "keys")
+    vault.export_ledger(tmp_path / "published")
+    state = vault.governance()
+    with restored(vault, tmp_path, passphrase, clock, ledger=True) as again:
+        assert again.governance() == state
+        with pytest.raises(Erased):
+            again.get(listed)
+        assert again.get(kept) == b"kept"
+        with pytest.raises(Stopped):
+            put(again)
+        assert again.audit().faults == []
+
+
+def test_what_a_governed_vault_had_is_restored_with_its_proposals(
+    vault, keys, tmp_path, passphrase, clock
+):
+    listed = put_expired(vault, b"listed")
+    enact_list(vault, [listed], keys)
+    vault.propose_list([listed], keys.officer)
+    vault.checkpoint()
+    vault.backup_data(tmp_path / "data")
+    vault.erase_listed(listed, EXPIRED)
+    vault.backup_keys(tmp_path / "keys")
+    # The ledger that is brought does not know of the erasure: its entry is written anew, listed.
+    with restored(vault, tmp_path, passphrase, clock, ledger=False) as again:
+        with pytest.raises(Erased):
+            again.get(listed)
+        assert [view.is_open for view in again.proposals()] == [False, False, True]
+        with again._core.database.read() as connection:
+            (entry,) = connection.exec_driver_sql("SELECT entry FROM ledger_pending").scalars()
+        assert parse_entry(bytes(entry)).kind is EntryKind.LISTED_ERASURE
+        assert again.audit().faults == []

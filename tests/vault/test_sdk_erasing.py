@@ -18,6 +18,7 @@ from vault import (
     Refused,
     destroying,
     keynode,
+    listing,
 )
 
 GONE = "erased"
@@ -267,7 +268,7 @@ def test_an_erasure_that_fails_halfway_changes_nothing(vault, rows, monkeypatch)
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(destroying, "append_pending", fail)
+    monkeypatch.setattr(listing, "append_pending", fail)
     with pytest.raises(ZeroDivisionError):
         vault.erase(pointer, CONSENT)
     assert counts(rows) == before

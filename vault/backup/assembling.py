@@ -137,10 +137,17 @@ def _copy(connection: sqlite3.Connection, source: str, table: str) -> None:
 
 
 def entries_of(connection: Connection) -> Iterator[tuple[int | None, Entry]]:
-    """Yield every entry with its leaf, and then those that wait, with None."""
+    """Yield every entry with its leaf, and then those that wait, with None.
+
+    Of a ledger that was pruned, those that were kept come first.
+    """
     log = Log(connection)
-    size = log.head().size
-    for number in range(-(-size // TILE_WIDTH)):
+    size, first = log.head().size, log.first_leaf()
+    for leaf, data in connection.exec_driver_sql(
+        "SELECT leaf, entry FROM ledger_kept WHERE leaf < ? ORDER BY leaf", (first,)
+    ):
+        yield leaf, parse_entry(bytes(data))
+    for number in range(first // TILE_WIDTH, -(-size // TILE_WIDTH)):
         for place, data in enumerate(log.bundle(number)):
             yield number * TILE_WIDTH + place, parse_entry(data)
     for (data,) in connection.exec_driver_sql("SELECT entry FROM ledger_pending ORDER BY id"):

@@ -137,7 +137,8 @@ def _own_ledger(core: Core, folder: Path) -> Source:
     published = folder / "ledger"
     checkpointing.checkpoint(core)
     with core.database.read() as connection:
-        export(Log(connection), FolderDestination(published))
+        log = Log(connection)
+        export(log, FolderDestination(published), log.minimum())
     return FolderSource(published)
 
 
