@@ -23,6 +23,7 @@ from rich.text import Text
 from bench import (
     cases_erasing,
     cases_ledger,
+    cases_publishing,
     cases_reading,
     cases_shredding,
     cases_sizes,
@@ -57,6 +58,10 @@ CASES: Mapping[str, Case] = {
     "prove": cases_ledger.prove,
     "verify": cases_ledger.verify,
     "checkpoint": cases_ledger.checkpoint,
+    "published": cases_publishing.published,
+    "growth": cases_publishing.growth,
+    "witness": cases_publishing.witness,
+    "peer": cases_publishing.peer,
     "open": cases_reading.open_vault,
     "import-memory": cases_reading.memory,
 }

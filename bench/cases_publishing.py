@@ -20,6 +20,7 @@ import os
 import random
 import sqlite3
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 from nacl.signing import SigningKey
@@ -276,7 +277,7 @@ def witness(workshop: Workshop) -> list[Row]:
 
 def peer(workshop: Workshop) -> list[Row]:
     """Inclusion proofs, made and verified, beside pymerkle in the same run."""
-    from pymerkle import InmemoryTree
+    from pymerkle import InmemoryTree  # type: ignore[import-untyped]
     from pymerkle import verify_inclusion as verify_theirs
 
     size = workshop.sizes.huge or workshop.sizes.entries
@@ -290,27 +291,30 @@ def peer(workshop: Workshop) -> list[Row]:
         tree.append_entry(entry)
     if tree.get_state() != root:
         raise RuntimeError("pymerkle makes another tree")
-    chosen = [random.Random(4).randrange(size) for _ in range(workshop.sizes.proofs)]
+    draw = random.Random(4)
+    chosen = [draw.randrange(size) for _ in range(workshop.sizes.proofs)]
     made = {leaf: merkle.inclusion_proof(leaf, size, read) for leaf in chosen}
     peers = {leaf: tree.prove_inclusion(leaf + 1, size) for leaf in chosen}
 
-    def check(leaf: int) -> None:
+    def prove_ours(leaf: int) -> None:
+        merkle.inclusion_proof(leaf, size, read)
+
+    def prove_theirs(leaf: int) -> None:
+        tree.prove_inclusion(leaf + 1, size)
+
+    def check_ours(leaf: int) -> None:
         merkle.verify_inclusion(leaves[leaf], leaf, size, made[leaf], root)
 
-    pairs = (
-        (
-            "prove",
-            lambda leaf: merkle.inclusion_proof(leaf, size, read),
-            lambda leaf: tree.prove_inclusion(leaf + 1, size),
-        ),
-        ("verify", check, lambda leaf: verify_theirs(leaves[leaf], root, peers[leaf])),
-    )
+    def check_theirs(leaf: int) -> None:
+        verify_theirs(leaves[leaf], root, peers[leaf])
+
+    pairs = (("prove", prove_ours, prove_theirs), ("verify", check_ours, check_theirs))
     rows = []
     for what, ours, theirs in pairs:
         here, there = in_turn(
             workshop.sizes.rounds,
-            lambda ours=ours: rate_over(ours, chosen),
-            lambda theirs=theirs: rate_over(theirs, chosen),
+            partial(rate_over, ours, chosen),
+            partial(rate_over, theirs, chosen),
         )
         rows.append(
             Row(

@@ -39,6 +39,7 @@ _GROWTH = re.compile(rb'\s*\{\s*"format"\s*:\s*"datakluis-consistency/')
 @click.option("--version", type=click.IntRange(min=1), metavar="N", help="Which version; newest.")
 @click.option("--disclose", is_flag=True, help="Put the payload and the key that opens it in.")
 @click.option("--erasure", is_flag=True, help="Prove that the record was erased instead.")
+@click.option("--group", metavar="NAME", help="Of this field group of the record instead.")
 @click.option(
     "--governance",
     type=click.IntRange(min=1),
@@ -53,6 +54,7 @@ def prove(
     output: str | None,
     version: int | None,
     governance: int | None,
+    group: str | None,
     purpose: str | None,
     *,
     disclose: bool,
@@ -71,14 +73,16 @@ def prove(
         raise click.UsageError("name a POINTER, or a governance entry with --governance")
     if (erasure or governance is not None) and (disclose or version is not None):
         raise click.UsageError("--version and --disclose go with a version of a record alone")
+    if group is not None and governance is not None:
+        raise click.UsageError("--group goes with a record, not with --governance")
     with context.open() as vault:
         if governance is not None:
             evidence = vault.prove_governance(governance)
         elif erasure:
-            evidence = vault.prove_erasure(cast(str, pointer), purpose=purpose)
+            evidence = vault.prove_erasure(cast(str, pointer), group=group, purpose=purpose)
         else:
             evidence = vault.prove(
-                cast(str, pointer), version=version, disclose=disclose, purpose=purpose
+                cast(str, pointer), version=version, group=group, disclose=disclose, purpose=purpose
             )
     # Whoever reads a disclosed payload has it for ever.
     write_output(output, evidence.format(), private=disclose)

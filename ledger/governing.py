@@ -72,28 +72,28 @@ def append_governance(connection: Connection, origin: str, entry: bytes) -> Gove
 def catch_up(connection: Connection, origin: str) -> GovernanceState:
     """Bring the stored state to what all entries make: a restored one can be older than they are.
 
-    The caller holds the writer lock and commits.
+    It is worked out anew, from the state at the minimum index of a pruned log: what a restored one
+    counted as waiting may have become a leaf elsewhere, or none. The caller holds the writer lock
+    and commits.
 
     Raises:
         NotValid: an entry that the rules do not allow.
     """
     log = Log(connection)
-    state = current_state(connection)
+    pruned = run(connection, "SELECT state FROM ledger_prune").fetchone()
+    state = GovernanceState() if pruned is None else GovernanceState.parse(bytes(pruned[0]))
+    minimum = log.minimum()
     for leaf in log.leaves_of(GOVERNANCE_POINTER):
-        state = _next(origin, state, log.entry(leaf), leaf)
+        if leaf >= minimum:
+            state = judge(origin, state, parse_entry(log.entry(leaf)), leaf, None)
     waiting = run(connection, "SELECT entry FROM ledger_pending ORDER BY id").fetchall()
     for place, (entry,) in enumerate(waiting, log.head().size):
         if is_governance(bytes(entry)):
-            state = _next(origin, state, bytes(entry), place)
+            state = judge(origin, state, parse_entry(bytes(entry)), place, None)
+    run(connection, "DELETE FROM ledger_governance")
     if state.founded:
         _store(connection, state)
     return state
-
-
-def _next(origin: str, state: GovernanceState, data: bytes, index: int) -> GovernanceState:
-    entry = parse_entry(data)
-    # What the state counts already.
-    return state if entry.version <= state.sequence else judge(origin, state, entry, index, None)
 
 
 def _store(connection: Connection, state: GovernanceState) -> None:

@@ -58,6 +58,8 @@ LIBRARIES = {
     *("botocore", "hvac", "pkcs11", "requests"),
     # Those of signed PDFs.
     *("asn1crypto", "font_source_sans_pro", "fpdf", "pyhanko", "pyhanko_certvalidator"),
+    # A peer of the benchmarks.
+    "pymerkle",
 }
 DESERIALISERS = {"pickle", "cPickle", "dill", "marshal", "shelve", "yaml", "ruamel", "jsonpickle"}
 # Anything else that encrypts, hashes or draws is a second source of cryptography. `secrets` is not:

@@ -3,7 +3,7 @@
 The list is what the decision table waits for in D9. Nothing else about the decision is taken from
 it: when a record is erased, its date and its holds are looked at anew, so one that was listed
 too early, or on which a hold was placed since, stays. The certificate names the list and the role
-keys that approved it. Tested in tests/vault/test_governing_lists.py.
+keys that approved it. Tested in tests/vault/test_governed_lists.py.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ expired or whose key is no member's any more are left out, so they hold nothing 
 
 The name of whoever holds a role key is an ordinary record of the category that the configuration
 names, found through `vault_holder`: erasing that record erases the name. Tested in
-tests/vault/test_governing.py.
+tests/vault/test_governed_vault.py.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ place of an item says nothing. The ledger holds root and number alone; the items
 first with the proposal and, once that was enacted, under the sequence of the state that it made.
 `append_erasure` is the one way in which the vault appends an erasure entry: the rules judge it
 first, so a record with the governed mark cannot be erased without its list. Tested in
-tests/vault/test_governing_lists.py.
+tests/vault/test_governed_lists.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A role key lies in a key file (vault/keyfile.py) under the label "role key", sealed under a
 passphrase of whoever holds it, and never in the vault's folder by itself. One passphrase does not
 make two persons: where a role key acts in a vault, its passphrase must not be the vault's. Nothing
-here knows who the holder is. Tested in tests/vault/test_governing.py.
+here knows who the holder is. Tested in tests/vault/test_governed_vault.py.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from http import HTTPStatus
 
 from ledger.checkpoint import Checkpoint, parse_decimal
 from ledger.cosignature import NO_TIME, CosignerKey, timestamp_of
-from ledger.errors import BadSignature, Malformed, NoAnswer
+from ledger.errors import BadSignature, Malformed, NoAnswer, Pruned
 from ledger.net.http import HttpAnswer, HttpClient, checked_address
 from ledger.note import MAX_NOTE_SIZE, Note, SignatureLine, verify
 from ledger.witness import TEXT, TLOG_SIZE, Request
@@ -155,7 +155,16 @@ class _Asking:
             url = checked_address(target.url, f"witness {target.name}") + "add-checkpoint"
         except Malformed as cause:
             return Asked(target.name, Outcome.UNREACHABLE, str(cause))
-        proof = self._prove(old, self._checkpoint.size) if 0 < old < self._checkpoint.size else ()
+        size = self._checkpoint.size
+        proof: Sequence[bytes] = ()
+        try:
+            if 0 < old < size:
+                proof = self._prove(old, size)
+        except Pruned as cause:
+            if target.requests > 1:
+                # Its next step would take hashes that are gone: it is behind for ever.
+                return Asked(target.name, Outcome.REFUSED, f"it is at {old} leaves: {cause}")
+            old = 0  # It can be further than what is remembered: it will say.
         body = Request(old, tuple(proof), self._note).format()
         client = HttpClient(max(0.001, self._until - time.monotonic()))
 

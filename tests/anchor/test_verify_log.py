@@ -308,7 +308,10 @@ def test_cosignatures_stay_out_of_the_statement():
 
 
 def test_the_largest_evidence_with_ml_dsa_stays_below_48_kb():
-    """Longest paths, five ML-DSA witnesses, a receipt, a state of twelve entries, 32 lists deep."""
+    """Longest paths, five ML-DSA witnesses, a receipt, and a state of seven entries.
+
+    Those are the founding entry and six lists, each with a path of 40 hashes.
+    """
     witnesses = [world.ml_dsa(f"witness.example/{n}", f"witness {n}") for n in range(5)]
     text = Checkpoint(world.ORIGIN, 2**63 - 1, bytes(32)).text()
     own = (

@@ -1,6 +1,10 @@
 """Field groups from the command line: put, get, history, rectify, erase, certificate (ER5)."""
 
+import base64
+import json
+
 import pytest
+from kluis_command import run
 from watched_kluis import SUBJECT
 
 from commands.exitcodes import ExitCode
@@ -53,6 +57,37 @@ def test_a_group_is_stored_read_corrected_erased_and_certified(kluis, files):
     assert ran.code == ExitCode.DONE
     assert '"contact"' in ran.text
     assert kluis("audit").code == ExitCode.DONE
+
+
+def test_a_group_and_its_erasure_are_proven(kluis, files):
+    pointer = put(kluis, "--group", "contact=contact", "--brondatum", "2026-06-30").text.strip()
+    trust = files / "trust.json"
+    about = {}
+    assert kluis("checkpoint").code == ExitCode.DONE
+    for name, options in (("record", ()), ("group", ("--group", "contact"))):
+        opened = kluis("prove", pointer, "--disclose", *options)
+        (files / f"{name}.json").write_bytes(opened.out)
+        about[name] = json.loads(opened.text)
+    assert about["record"]["entry"] != about["group"]["entry"]
+    payloads = [base64.b64decode(about[name]["opening"]["payload"]) for name in about]
+    assert payloads == [b"besluit", CONTACT.encode()]
+
+    kluis.secrets.add(CONTACT)
+    erasure = ("prove", pointer, "--erasure", "--group", "contact")
+    assert kluis(*erasure).code == ExitCode.NOT_FOUND
+    ground = ("--ground", "consent-withdrawn")
+    assert kluis("erase", pointer, "--group", "contact", *ground).code == ExitCode.DONE
+    (files / "erasure.json").write_bytes(kluis(*erasure).out)
+    # The record itself still stands.
+    assert kluis("prove", pointer, "--erasure").code == ExitCode.NOT_FOUND
+    trust.write_bytes(kluis("trust").out)
+    for name in ("record", "group", "erasure"):
+        ran = run("verify", files / f"{name}.json", "--trust", trust)
+        assert ran.code == ExitCode.DONE, ran.text
+    assert f"The erasure of field group 1 of record {pointer}" in ran.text
+    unknown = kluis("prove", pointer, "--erasure", "--group", "adres")
+    assert unknown.code == ExitCode.BAD_INPUT
+    assert kluis("prove", "--governance", "1", "--group", "contact").code == ExitCode.BAD_INPUT
 
 
 def test_a_group_may_come_from_standard_input(kluis, files):

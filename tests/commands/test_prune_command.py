@@ -3,7 +3,7 @@
 import datetime as dt
 
 from kluis_command import run
-from test_governing import Holder, approve
+from role_holders import Holder, approve
 
 ROLES = ("operator", "officer", "archivist")
 TOMORROW = (dt.datetime.now().astimezone().date() + dt.timedelta(days=1)).isoformat()

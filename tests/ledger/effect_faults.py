@@ -1,13 +1,13 @@
 """Faults at everything that leaves a trace outside this process, found by counting.
 
 Watched are the writes to files below one folder or to descriptors, fsync, the calls by which names
-come, move and go (`os.replace`, `mkdir`, `unlink`, `rmdir`), and the commits of databases. Nothing lists these
-places: a write that is new is counted as the others are. At one of them, by its number, one of
-these happens:
+come, move and go (`os.replace`, `mkdir`, `unlink`, `rmdir`), and the commits of databases. Nothing
+lists these places: a write that is new is counted as the others are. At one of them, by its number,
+one of these happens:
 
-    NOT_DONE   it fails and has had no effect: what follows may go on, or clean up
-    DONE       it has its effect and is reported as failed
-    KILLED     it has no effect, and neither has anything that follows: the process is gone
+    NOT_DONE     it fails and has had no effect: what follows may go on, or clean up
+    DONE         it has its effect and is reported as failed
+    KILLED       it has no effect, and neither has anything that follows: the process is gone
     KILLED_DONE  it has its effect, and nothing that follows has
 """
 

@@ -7,7 +7,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from governed import FOUR, found, key_of, member
+from governance_entries import FOUR, found, key_of, member
 from hypothesis import given
 from hypothesis import strategies as st
 from nacl.signing import VerifyKey

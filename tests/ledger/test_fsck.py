@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import governed
+import governance_entries
 import pytest
-from governed import FOUNDING, Listed
+from governance_entries import FOUNDING, Listed
 from ledger_fixtures import (
     KEY,
     ORIGIN,
@@ -520,18 +520,18 @@ def governed_ledger(ledger: Ledger, entries: list[bytes]) -> None:
 
 GOVERNED = encode_version(OF, 1, b"c" * 32, governed=True)
 LIST = Listed(OF)
-ENACTED = governed.entry(LIST.action(), 2, "officer", "archivist")
-STOPPED = governed.entry(Stop(), 2, "auditor")
+ENACTED = governance_entries.entry(LIST.action(), 2, "officer", "archivist")
+STOPPED = governance_entries.entry(Stop(), 2, "auditor")
 PLACE = encode_listed_erasure(OF, 1, Membership(2, 0, ()))
 NOT_VALID = [
-    ([FOUNDING, governed.entry(LIST.action(), 2, "officer")],
+    ([FOUNDING, governance_entries.entry(LIST.action(), 2, "officer")],
      "lacks 1 more of 2 approvals by officer or archivist"),
     ([FOUNDING, ENACTED, ENACTED], "makes state 2, after state 2"),
-    ([FOUNDING, version_entry(OF), governed.entry(Stop(), 2, "officer", expiry=2)],
+    ([FOUNDING, version_entry(OF), governance_entries.entry(Stop(), 2, "officer", expiry=2)],
      "carries an approval that expired at 2 leaves"),
-    ([FOUNDING, governed.entry(Stop(), 2, "officer", origin="datakluis.example/elders")],
+    ([FOUNDING, governance_entries.entry(Stop(), 2, "officer", origin="datakluis.example/elders")],
      "carries an approval that does not hold for it"),
-    ([FOUNDING, governed.entry(Stop(), 2, "stranger")],
+    ([FOUNDING, governance_entries.entry(Stop(), 2, "stranger")],
      "carries an approval by a key that is no member's"),
     ([GOVERNED, erasure_entry(OF)], "erases what only an enacted list can have erased"),
     ([GOVERNED, version_entry(OF, 2)], "changes whether its record can be erased without a list"),
@@ -560,14 +560,14 @@ def test_go2_the_first_entry_that_the_rules_do_not_allow_is_named(
 
 
 def test_behind_a_governance_entry_that_is_not_valid_no_rule_is_checked(small):
-    bad = governed.entry(LIST.action(), 2, "officer")
+    bad = governance_entries.entry(LIST.action(), 2, "officer")
     governed_ledger(small, [FOUNDING, bad, GOVERNED, PLACE, STOPPED])
     assert small.wheres() == ["entry 1"]
 
 
 def test_a_governed_ledger_without_fault_and_its_counts(small):
     entries = [GOVERNED, FOUNDING, ENACTED, PLACE, version_entry(pointer(3))]
-    entries += [governed.entry(Stop(), 3, "auditor"), version_entry(pointer(3), 2)]
+    entries += [governance_entries.entry(Stop(), 3, "auditor"), version_entry(pointer(3), 2)]
     governed_ledger(small, entries)
     with small.read() as seen:
         fsck = Fsck(seen, small.signer.memory)

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from governed import FOUNDING, FOUR, ROLES, Listed, entry, found, key_of, member
+from governance_entries import FOUNDING, FOUR, ROLES, Listed, entry, found, key_of, member
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_fixtures import ORIGIN, VECTORS, erasure_entry, pointer, version_entry

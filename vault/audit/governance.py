@@ -4,7 +4,7 @@ The stored state itself is recomputed from the entries by ledger/fsck.py. Here, 
 it: proposals and approvals are ones that this software writes, and each is for a state that it can
 be for; the items of each enacted list give the root that the ledger enacted; a proposed list gives
 its own; a holder's pointer is a record's. After a restore, items of a list can be lacking, since
-the ledger never had them. Tested in tests/vault/test_governing_lists.py.
+the ledger never had them. Tested in tests/vault/test_governed_lists.py.
 """
 
 from __future__ import annotations

@@ -6,33 +6,11 @@ from pathlib import Path
 
 import pytest
 from kluis_command import run
+from role_holders import Holder, approve
 
 ROLES = ("operator", "officer", "archivist", "auditor")
 CONFIGURED = '\n[governance]\nholders = "nieuwsbrief"\n'
 HOLDER = "Aleida-Vos-canary"
-
-
-class Holder:
-    """Somebody with a role key and a passphrase of their own."""
-
-    def __init__(self, kluis, monkeypatch, role, number=""):
-        self.kluis, self.monkeypatch = kluis, monkeypatch
-        self.role = role
-        self.path = Path(f"{role}{number}.key")
-        self.passphrase = Path(f"{role}{number}.pass")
-        secret = f"the words of the {role}{number}"
-        self.passphrase.write_text(secret + "\n")
-        kluis.secrets.add(secret)
-        made = self("member", "key", "--role", role, "-o", self.path, signs=False)
-        assert made.code == 0, made.err
-        self.named = made.text.strip()
-        self.key = self.named.partition(":")[2]
-
-    def __call__(self, *arguments, signs=True, stdin=b""):
-        """Run a command with this holder's key."""
-        self.monkeypatch.setenv("KLUIS_KEY_PASSPHRASE_FILE", str(self.passphrase))
-        key = ("--key-file", self.path) if signs else ()
-        return self.kluis(*arguments, *key, stdin=stdin)
 
 
 @pytest.fixture
@@ -51,12 +29,6 @@ def governed(kluis, holders):
         ran = holders[role]("approve", "1", "--yes")
     assert ran.code == 0
     return holders
-
-
-def approve(holders, number, *roles):
-    for role in roles:
-        ran = holders[role]("approve", number, "--yes")
-    return ran
 
 
 def test_a_role_key_is_made_without_a_vault_and_with_its_own_passphrase(desk, monkeypatch, kluis):
