@@ -289,7 +289,7 @@ def peer(workshop: Workshop) -> list[Row]:
     tree = InmemoryTree(algorithm="sha256")
     for entry in entries:
         tree.append_entry(entry)
-    if tree.get_state() != root:
+    if tree.get_root() != root:
         raise RuntimeError("pymerkle makes another tree")
     draw = random.Random(4)
     chosen = [draw.randrange(size) for _ in range(workshop.sizes.proofs)]

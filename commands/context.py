@@ -139,9 +139,7 @@ def read_passphrase(
         raise click.UsageError(
             f"no passphrase: let {variable} name a file that holds it, or use a terminal"
         )
-    prompted: str = click.prompt(
-        prompt, hide_input=True, confirmation_prompt=confirm, err=True
-    )
+    prompted: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return prompted
 
 

@@ -159,8 +159,8 @@ def ledger_rotate(context: Context, *, as_json: bool) -> None:
     for key in keys:
         click.echo(key)
     click.echo(
-        "Make a new trust file for auditors and witnesses, and a new data backup: the earlier ones do"
-        " not know these keys.",
+        "Make a new trust file for auditors and witnesses, and a new data backup: the earlier ones"
+        " do not know these keys.",
         err=True,
     )
 

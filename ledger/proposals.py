@@ -2,7 +2,8 @@
 
 A proposal is for one state: that with the sequence it would make. Once another entry has made that
 state it is stale, whoever approved it. Approvals of one that was enacted stay with it. What the
-rules say of them is judged in ledger/governance.py alone. Tested in tests/vault/test_governed_vault.py.
+rules say of them is judged in ledger/governance.py alone. Tested in
+tests/vault/test_governed_vault.py.
 """
 
 from __future__ import annotations

@@ -133,9 +133,7 @@ def destroy(change: Change, target: Target, act_id: int) -> int:
             " WHERE record_id = ? AND field_group = ?",
             (min(shared), change.edit.state.generation, record.id, CORE_GROUP),
         )
-    append_erasure(
-        connection, bytes(record.pointer), record.current, membership=target.membership
-    )
+    append_erasure(connection, bytes(record.pointer), record.current, membership=target.membership)
     return record.current
 
 

@@ -122,6 +122,4 @@ def _erased_before(core: Core, pointer: bytes, ground: Ground, error: Erased) ->
             group = find_group(core, connection, record, error.group)
             error = group_erased_error(connection, record, group, error.group)
     decision = decide_optional(core, record, ground, is_erased=True)
-    return Erased(
-        error.pointer, error.leaf, error.erased_at, decision, error.group, error.pruned
-    )
+    return Erased(error.pointer, error.leaf, error.erased_at, decision, error.group, error.pruned)

@@ -16,7 +16,7 @@ is pruned above the newest anchored checkpoint: what stays could not be shown to
 
 The pages that become free are overwritten (vault/database.py) and the write-ahead log is emptied.
 A file of the vault that was copied before, and what was published elsewhere, is beyond reach.
-Tested in tests/vault/test_pruning.py.
+Tested in tests/vault/test_ageing_out.py.
 """
 
 from __future__ import annotations

@@ -32,12 +32,17 @@ REGIMES = ("one", "joined", "rotated", "century")
 
 
 def judge(mutants: Iterable[Mutant], trust: bytes) -> tuple[Counter, list[str], list[str]]:
-    """Return the outcomes, which mutants were accepted, and on which the verifiers differ."""
+    """Return the outcomes, which mutants were accepted, and on which the verifiers differ.
+
+    What two mutations make alike is judged once.
+    """
     outcomes: Counter = Counter()
     accepted, disputed = [], []
+    seen = set()
     for what, data in mutants:
-        if is_genuine(data):
+        if is_genuine(data) or data in seen:
             continue
+        seen.add(data)
         found = outcome(data, trust)
         outcomes[found] += 1
         if found == "verified":

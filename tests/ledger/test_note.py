@@ -267,9 +267,10 @@ def test_the_largest_note():
     assert Note.parse(note.format().encode()) == note
 
 
-def test_room_for_16_post_quantum_signatures():
+def test_room_for_100_post_quantum_signatures():
+    signature = bytes(8 + 2420)
     lines = tuple(
-        SignatureLine(f"witness.example/{number}", b"1234", bytes(8 + 2420)) for number in range(100)
+        SignatureLine(f"witness.example/{number}", b"1234", signature) for number in range(100)
     )
     note = Note("origin.example/log\n1\n" + "A" * 43 + "=\n", lines)
     assert Note.parse(note.format().encode()) == note

@@ -25,6 +25,7 @@ UNBOUND = {
     "anchor_statement": {"made_at"},
     "ledger_checkpoint": {"signed_at"},
     "ledger_pending": {"id"},
+    "ledger_prune": {"pruned_at"},
     "vault_act": {"at", "actor", "purpose", "action"},
     "vault_disclosure": {"id", "record_id", "version", "field_group", "act_id"},
     "vault_bucket": {"birth"},

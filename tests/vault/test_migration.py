@@ -56,7 +56,7 @@ def test_everything_is_there_and_the_audit_is_clean(old):
         with Vault.open(folder, WORDS) as vault:
             check(vault, known)
             keys = vault.root_keys()
-    assert schema(folder) == ("0002", 2)
+    assert schema(folder) == ("0003", 2)
     assert [(one.generation.tree, one.generation.reference) for one in keys] == [
         (TreeNumber.ORDINARY, "root.key"),
         (TreeNumber.PERMANENT, "permanent-1.key"),
