@@ -217,15 +217,16 @@ def approve(
             _show_all(vault.proposals(), show_all=show_all, as_json=as_json)
         elif exported is not None:
             written = vault.proposal_file(proposal, expires=expires)
-            write_output(exported, written.format())
+            write_output(exported, written.format(), private=True)
         elif added is not None:
             finish(ctx, _take_in(vault, proposal, added, purpose), as_json=as_json)
         elif key_file is None:
             _show_all([vault.proposal(proposal)], show_all=True, as_json=as_json)
         else:
-            _confirm(vault.proposal(proposal), yes=yes)
+            shown = vault.proposal(proposal)
+            _confirm(shown, yes=yes)
             key = open_role_key(vault, key_file)
-            view = vault.approve(proposal, key, expires=expires, purpose=purpose)
+            view = vault.approve(proposal, key, expires=expires, shown=shown, purpose=purpose)
             finish(ctx, view, as_json=as_json)
 
 

@@ -238,6 +238,8 @@ class Witness:
         self, request: Request, new: Checkpoint, lines: Sequence[SignatureLine], now: int
     ) -> Answer:
         contradicted = None
+        # Without lines of strangers: with those, anybody could make one note into many.
+        signed = Note(request.note.text, tuple(lines))
         try:
             with self._state.writing() as db:
                 row = db.execute(
@@ -255,14 +257,14 @@ class Witness:
                     (
                         new.size,
                         new.root,
-                        Note(request.note.text, tuple(lines)).format(),
+                        signed.format(),
                         Note(request.note.text, (*lines, *cosigned)).format(),
                         new.origin,
                     ),
                 )
         finally:
             if contradicted is not None and last.log_note is not None:
-                self._state.keep(contradicted, last.log_note, request.note, now)
+                self._state.keep(contradicted, last.log_note, signed, now)
         return Answer(Status.OK, TEXT, "".join(line.format() for line in cosigned).encode())
 
 

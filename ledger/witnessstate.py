@@ -77,7 +77,7 @@ class Evidence:
         kind: SPLIT_VIEW proves it by itself; UNPROVEN says that no proof was brought.
         origin: of the log.
         cosigned: note that was cosigned, with the log's lines.
-        refused: note that was refused, as it was brought.
+        refused: note that was refused, with the log's lines.
         seen_at: Unix seconds, UTC.
     """
 

@@ -48,6 +48,7 @@ from vault.core import Caller, Core, record_act
 from vault.errors import InvalidInput, NotAllowed, Stopped
 from vault.listing import (
     Item,
+    list_action,
     load_proposed,
     note_approvers,
     settle_proposed,
@@ -128,10 +129,12 @@ def propose(
         items: of the list, where that is the action.
 
     Raises:
-        NotAllowed: nobody could approve it in this state, or not with this key.
+        NotAllowed: nobody could approve it in this state, or not with this key, or the items are
+            not those of the list.
         InvalidInput: the expiry is out of range.
     """
     at = core.clock.now()
+    _require_items(action, items)
     with core.database.write() as connection:
         state, index = current_state(connection), next_index(connection)
         try:
@@ -149,16 +152,36 @@ def propose(
 
 
 def approve(
-    core: Core, proposal_id: int, key: RoleKey, caller: Caller, expires: int = EXPIRY_LEAVES
+    core: Core,
+    proposal_id: int,
+    key: RoleKey,
+    caller: Caller,
+    expires: int = EXPIRY_LEAVES,
+    shown: Proposal | None = None,
 ) -> ProposalView:
     """Approve an open proposal; the last approval that is needed enacts it.
 
+    Args:
+        core: of the open vault.
+        proposal_id: of the proposal.
+        key: of the member who approves.
+        caller: who carries it out and why.
+        expires: after how many more leaves this approval expires, from 1.
+        shown: as whoever approves saw it; None where nobody looked.
+
     Raises:
         InvalidInput: there is no such proposal, or the expiry is out of range.
-        NotAllowed: it is not open any more, or the key is no member's.
+        NotAllowed: it is not open any more, it is not what was shown, its items are not those of
+            the list that it proposes, or the key is no member's.
     """
     with core.database.write() as connection:
         proposal = _open(connection, proposal_id)
+        if shown is not None and (shown.sequence, shown.action) != (
+            proposal.sequence,
+            proposal.action,
+        ):
+            raise NotAllowed(f"proposal {proposal_id} is not what was shown: look at it again")
+        _require_items(proposal.action, load_proposed(connection, proposal_id))
         state, index = current_state(connection), next_index(connection)
         approval = _sign(core, state, proposal.action, key, index + _checked(expires))
         return _take_in(core, connection, proposal, approval, caller)
@@ -311,6 +334,11 @@ def _sign(
 ) -> Approval:
     _require_member(state, action, key.public)
     return key.approve(core.origin, state.sequence + 1, action, expiry)
+
+
+def _require_items(action: Action, items: Sequence[Item]) -> None:
+    if isinstance(action, EnactList) and (not items or list_action(items) != action):
+        raise NotAllowed("the items are not those of the list: nobody could tell what it destroys")
 
 
 def _checked(expires: int) -> int:

@@ -29,6 +29,7 @@ from anchor.errors import BadFile
 from anchor.strictjson import JsonObject, hex_bytes, read_json, text, texts, write_json
 from ledger.action import Action, ActionKind, Approval, EnactList, action_digest, parse_action
 from ledger.errors import LedgerError
+from ledger.note import is_key_name
 from ledger.pointer import format_pointer, parse_pointer
 from vault.listing import Item, ItemTree
 from vault.rolekeys import RoleKey
@@ -40,6 +41,8 @@ MAX_APPROVAL_BYTES = 4_096
 _PROPOSAL = "the proposal file"
 _APPROVAL = "the approval file"
 _SIZE_LIMIT = 2**63
+_SEQUENCE_LIMIT = 2**32
+_MAX_ORIGIN_BYTES = 2**16 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class ProposalFile:
             items = tuple(map(_item, texts(document, "items", _PROPOSAL)))
             proposal = cls(
                 text(document, "origin", _PROPOSAL),
-                _number(document, "sequence", _PROPOSAL),
+                _number(document, "sequence", _PROPOSAL, _SEQUENCE_LIMIT),
                 action,
                 _number(document, "expiry", _PROPOSAL),
                 items,
@@ -98,6 +101,8 @@ class ProposalFile:
             raise BadFile(f"{_PROPOSAL} does not hold what it should") from error
         if not is_same:
             raise BadFile(f"{_PROPOSAL} is not written as this software writes it")
+        if not is_key_name(proposal.origin) or len(proposal.origin.encode()) > _MAX_ORIGIN_BYTES:
+            raise BadFile(f"{_PROPOSAL} is of a ledger that there cannot be")
         _check_items(action, items)
         return proposal
 
@@ -146,7 +151,7 @@ class ApprovalFile:
         try:
             approval = cls(
                 text(document, "origin", _APPROVAL),
-                _number(document, "sequence", _APPROVAL),
+                _number(document, "sequence", _APPROVAL, _SEQUENCE_LIMIT),
                 hex_bytes(document, "digest", _APPROVAL),
                 Approval.parse(hex_bytes(document, "approval", _APPROVAL)),
             )
@@ -163,9 +168,9 @@ def _item(written: str) -> Item:
     return Item(parse_pointer(pointer), int(group))
 
 
-def _number(document: JsonObject, key: str, what: str) -> int:
+def _number(document: JsonObject, key: str, what: str, limit: int = _SIZE_LIMIT) -> int:
     value = document.get(key)
-    if type(value) is not int or not 1 <= value < _SIZE_LIMIT:
+    if type(value) is not int or not 1 <= value < limit:
         raise BadFile(f"{what} lacks the number {key!r}")
     return value
 

@@ -188,6 +188,7 @@ def prove_erasure(
 
     Raises:
         NotFound: no such record, or it was not erased.
+        InvalidInput: its category has no such group.
         RolledBack: the database is an older copy, of which nothing is proven.
     """
     checkpointing.checkpoint(core)
@@ -200,7 +201,8 @@ def prove_erasure(
         leaf = erasure_leaf(log, pointer, number)
         if leaf is None:
             gone = pruned_erasure(log, pointer)
-            raise NotFound(f"the ledger has no erasure of record {record.name}{_because(gone)}")
+            what = "record" if group is None else f"field group {group} of record"
+            raise NotFound(f"the ledger has no erasure of {what} {record.name}{_because(gone)}")
         evidence = assemble(core, log, leaf)
     _require_proof(core, evidence, f"the erasure of record {record.name}")
     return evidence

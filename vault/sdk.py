@@ -442,6 +442,8 @@ class Vault(Erasing, Destruction, Safekeeping, Governing, Pruning):
 
         Raises:
             NotFound: no such record, or it was not erased.
+            InvalidInput: its category has no such group.
+            PurposeRefused: its category does not allow the purpose.
         """
         caller = self._core.caller(actor, purpose)
         return proving.prove_erasure(self._core, pointer, caller, group)

@@ -194,17 +194,28 @@ class Governing:
         key: RoleKey,
         *,
         expires: int = EXPIRY_LEAVES,
+        shown: ProposalView | None = None,
         actor: str | None = None,
         purpose: str | None = None,
     ) -> ProposalView:
         """Approve an open proposal; the last approval that is needed enacts it.
 
+        Args:
+            proposal: its number.
+            key: of the member who approves.
+            expires: after how many more leaves the approval expires.
+            shown: the proposal as it was shown; only exactly that is signed.
+            actor: who does it.
+            purpose: for which registered purpose.
+
         Raises:
-            NotAllowed: it is not open any more, or the key is no member's.
+            NotAllowed: it is not open any more, it is not what was shown, or the key is no
+                member's.
             InvalidInput: there is no such proposal, or the expiry is out of range.
         """
         caller = self._core.caller(actor, purpose)
-        return governing.approve(self._core, proposal, key, caller, expires)
+        seen = None if shown is None else shown.proposal
+        return governing.approve(self._core, proposal, key, caller, expires, seen)
 
     def add_approval(
         self,

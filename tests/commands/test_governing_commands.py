@@ -146,6 +146,8 @@ def test_a_list_is_proposed_approved_elsewhere_and_carried_out(kluis, governed, 
     assert (ran.code, ran.json["kind"], ran.json["outcome"]) == (7, "list", "open")
     number = str(ran.json["proposal"])
     assert kluis("approve", number, "--export", "proposal.json").code == 0
+    # Which records are to go is for those who decide.
+    assert Path("proposal.json").stat().st_mode & 0o777 == 0o600
 
     # The archivist has no vault.
     folder = kluis.folder.rename(kluis.folder.with_name("elsewhere"))

@@ -342,15 +342,26 @@ def test_what_brings_no_proof_is_kept_apart(witness):
     (kept,) = witness._state.evidence()
     assert (kept.kind, kept.refused) == (Contradiction.UNPROVEN, FORK.note(33))
     # Whoever fills that has not filled the place of what proves a split view.
-    for size in range(21, 40):
-        for extra in range(5):
-            stranger = MadeLog(leaves(40), key=OTHER_KEY, origin=f"stranger/{extra}").note(size)
-            note = Note(LOG.note(size).text, LOG.note(size).signatures + stranger.signatures)
-            witness.add_checkpoint(Request(20, (), note).format(), NOW)
+    longer = MadeLog(leaves(90))
+    for size in range(21, 90):
+        witness.add_checkpoint(Request(20, (), longer.note(size)).format(), NOW)
     witness.add_checkpoint(FORK.request(20, 20), NOW)
     kinds = [one.kind for one in witness._state.evidence()]
     assert kinds.count(Contradiction.UNPROVEN) == MAX_EVIDENCE
     assert kinds[-1] is Contradiction.SPLIT_VIEW
+
+
+def test_lines_of_strangers_do_not_fill_what_is_kept(witness):
+    """Anybody can put lines under a checkpoint; none of them makes it another contradiction."""
+    witness.add_checkpoint(LOG.request(0, 20), NOW)
+    note = Request.parse(LOG.request(20, 30)).note
+    for number in range(3):
+        line = SignatureLine("stranger.example", bytes(4), b"%d" % number * 1000)
+        brought = Request(20, (), Note(note.text, (line, *note.signatures)))
+        answer = witness.add_checkpoint(brought.format(), NOW)
+        assert answer.status == HTTPStatus.UNPROCESSABLE_ENTITY
+    (kept,) = witness._state.evidence()
+    assert {line.name for line in kept.refused.signatures} == {ORIGIN}
 
 
 def test_what_a_stranger_signed_is_no_evidence(witness):

@@ -4,21 +4,25 @@ import datetime as dt
 import shutil
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import ORIGIN, PASSPHRASE, SettableClock, _make_cheap
-from governed import decide, found
+from governed import decide, found, role_key
 
 from anchor.steps import Verdict
 from anchor.verify import verify
 from commands.checking import check_certificate
 from ledger import pruning as ledger_pruning
-from ledger.action import Resume, Stop
+from ledger.action import Prune, Resume, Stop
+from ledger.checkpoint import Checkpoint
 from ledger.destination import FolderDestination
-from ledger.entry import ERASURES, EntryKind, parse_entry
+from ledger.entry import ERASURES, EntryKind, encode_governance, parse_entry
 from ledger.errors import Pruned
-from ledger.log import Log
+from ledger.governance import judge
+from ledger.governing import current_state
+from ledger.log import Log, append_pending
 from ledger.publish import export
 from ledger.source import FolderSource
 from policy import Ground
@@ -347,6 +351,10 @@ TAMPERED = {
     ),
     "its path": ("UPDATE ledger_kept SET path = zeroblob(length(path)) WHERE leaf = :leaf", "kept"),
     "the state": ("UPDATE ledger_prune SET state = (SELECT state FROM ledger_governance)", "prune"),
+    "the founding entry": (
+        "DELETE FROM ledger_position WHERE leaf = 0; DELETE FROM ledger_kept WHERE leaf = 0",
+        "governance: what is kept of it",
+    ),
     "a tile above": ("DELETE FROM ledger_tile WHERE level = 1", "no tile 0 at level 1"),
 }
 
@@ -361,6 +369,37 @@ def test_what_was_changed_after_a_prune_is_named(aged, name):
         aged.sql(statement.replace(":leaf", str(leaf)))
     faults = aged.faults()
     assert any(where in fault for fault in faults), faults
+
+
+def test_a_prune_by_members_of_ones_own_making_is_named(aged):
+    """Who writes the database states other members at the minimum, and lets these approve."""
+    core = aged.vault._core
+    minimum = aged.vault.plan_prune(BEFORE).minimum
+    with aged.log() as log:
+        true = current_state(log.connection)
+    mine = {one.key: role_key() for one in true.members}
+    members = [replace(one, key=mine[one.key].public) for one in true.members]
+    forged = replace(true, members=tuple(sorted(members)))
+    action, sequence = Prune(minimum, forged.digest()), forged.sequence + 1
+    approvals = [key.approve(core.origin, sequence, action, 2**40) for key in mine.values()]
+    entry = encode_governance(sequence, action, approvals)
+    with core.database.write() as connection:
+        append_pending(connection, [entry])
+    signed = Checkpoint.parse(aged.vault.checkpoint().text)
+    with core.database.write() as connection:
+        log = Log(connection)
+        leaf = signed.size - 1
+        ledger_pruning._keep(log, minimum, signed, Needs(connection))
+        ledger_pruning._remove(connection, minimum)
+        after = judge(core.origin, forged, parse_entry(entry), leaf, None)
+        connection.exec_driver_sql(
+            "INSERT INTO ledger_prune (minimum, leaf, state, pruned_at) VALUES (?, ?, ?, 1)",
+            (minimum, leaf, forged.encode()),
+        )
+        connection.exec_driver_sql("UPDATE ledger_governance SET state = ?", (after.encode(),))
+    core.tiles.clear()
+    faults = aged.faults()
+    assert any("does not make the state" in fault for fault in faults), faults
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

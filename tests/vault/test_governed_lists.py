@@ -7,7 +7,7 @@ import pytest
 from governed import all_entries, enact_list, found, role_key
 from sdk_calls import CONSENT, put
 
-from ledger.action import Stop
+from ledger.action import EnactList, Stop
 from ledger.entry import EntryKind, encode_version, governed, parse_entry, parse_membership
 from ledger.governance import judge
 from ledger.governancestate import GovernanceState
@@ -244,6 +244,41 @@ def test_without_the_rules_the_audit_sees_it(vault, keys, monkeypatch):
     vault.checkpoint()
     faults = [str(fault) for fault in vault.audit().faults]
     assert any("list" in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize("moment", ["pending", "leaf", "erased"])
+def test_a_mark_that_was_dropped_is_named(vault, keys, moment):
+    """The ledger alone cannot tell: the vault was made to forget for a moment who governs it."""
+    vault.checkpoint()
+    with vault._core.database.write() as connection:
+        state = connection.exec_driver_sql("SELECT state FROM ledger_governance").scalar()
+        connection.exec_driver_sql("DELETE FROM ledger_governance")
+    pointer = put_expired(vault)
+    with vault._core.database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO ledger_governance VALUES (1, ?, 0)", (state,))
+    if moment == "erased":
+        erase_without_list(vault, pointer)
+    if moment != "pending":
+        vault.checkpoint()
+    faults = [str(fault) for fault in vault.audit().faults]
+    assert faults == [
+        f"record {pointer}: a duty keeps it, but in the ledger it has no governed mark"
+    ]
+
+
+def test_a_list_whose_items_nobody_can_tell_is_not_approved(vault, keys):
+    """What an approver can look at are the items; what is signed is their root."""
+    pointers = [put_expired(vault) for _ in range(3)]
+    with pytest.raises(NotAllowed, match="items"):
+        vault.propose(EnactList(bytes(32), 1), keys.officer)
+    view = vault.propose_list(pointers[:2], keys.officer)
+    with vault._core.database.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE vault_proposed SET pointer = ? WHERE place = 0", (parse_pointer(pointers[2]),)
+        )
+    with pytest.raises(NotAllowed, match="items"):
+        vault.approve(view.proposal.id, keys.archivist)
+    assert vault.proposal(view.proposal.id).is_open
 
 
 def test_items_that_were_changed_erase_nothing(vault, keys, rows):

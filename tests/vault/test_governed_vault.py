@@ -400,6 +400,21 @@ def test_holders_are_of_a_configured_category(vault_folder, clock, passphrase):
             Vault.open(vault_folder, passphrase, clock=clock)
 
 
+def test_what_was_changed_after_it_was_shown_is_not_signed(vault, keys):
+    """Between the question and the signature stand a person and a passphrase."""
+    shown = vault.propose(RemoveMember(keys.auditor.public), keys.operator)
+    number = shown.proposal.id
+    with vault._core.database.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE ledger_proposal SET parameters = ? WHERE id = ?", (keys.officer.public, number)
+        )
+    with pytest.raises(NotAllowed, match="not what was shown"):
+        vault.approve(number, keys.archivist, shown=shown)
+    assert keys.archivist.public not in {one.approval.key for one in vault.proposal(number).signed}
+    again = vault.approve(number, keys.archivist, shown=vault.proposal(number))
+    assert again.proposal.action == RemoveMember(keys.officer.public)
+
+
 def test_what_is_signed_is_what_is_shown(vault, keys):
     view = vault.propose(RemoveMember(keys.auditor.public), keys.operator)
     assert view.digest == action_digest(RemoveMember(keys.auditor.public))

@@ -23,6 +23,7 @@ from ledger.action import (
     SetRule,
     Stop,
 )
+from ledger.note import is_key_name
 from vault import InvalidInput, NotAllowed
 from vault.listing import Item, list_action
 from vault.proposalfile import ApprovalFile, ProposalFile
@@ -55,7 +56,7 @@ def proposals(draw):
         )
     )
     return ProposalFile(
-        draw(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)),
+        draw(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(is_key_name)),
         draw(st.integers(1, 2**32 - 1)),
         action,
         draw(st.integers(1, 2**63 - 1)),
@@ -106,6 +107,11 @@ def test_other_bytes_are_refused(data):
         ("sequence", "2"),
         ("sequence", 0),
         ("sequence", True),
+        ("sequence", 2**32),
+        ("origin", ""),
+        ("origin", "o\naction    resume"),
+        ("origin", "o\x1b[8m"),
+        ("origin", "o" * 2**16),
         ("kind", "stop"),
         ("kind", "abdicate"),
         ("parameters", "00"),

@@ -5,6 +5,11 @@ it: proposals and approvals are ones that this software writes, and each is for 
 be for; the items of each enacted list give the root that the ledger enacted; a proposed list gives
 its own; a holder's pointer is a record's. After a restore, items of a list can be lacking, since
 the ledger never had them. Tested in tests/vault/test_governed_lists.py.
+
+Of a ledger that was pruned, the governance entries below the minimum index are all kept and lead
+from the founding one to the state from which the rest is judged. Otherwise whoever writes the
+database could state other members at the minimum and let these approve the prune. Tested in
+tests/vault/test_ageing_out.py.
 """
 
 from __future__ import annotations
@@ -16,10 +21,15 @@ from sqlalchemy import Connection
 
 from ledger.action import EnactList
 from ledger.driver import run
+from ledger.entry import GOVERNANCE_POINTER, parse_entry
+from ledger.errors import NotValid
 from ledger.fault import Fault
+from ledger.governance import judge
 from ledger.governancestate import GovernanceState
 from ledger.governing import current_state
+from ledger.log import Log
 from ledger.proposals import ProposalOutcome, load_proposals
+from ledger.pruning import stored_state
 from vault.listing import ItemTree, listed_items, load_proposed
 from vault.records import Action
 
@@ -33,6 +43,7 @@ def audit_governance(connection: Connection) -> Iterator[Fault]:
         Malformed: a state or a proposal cannot be read.
     """
     state = current_state(connection)
+    yield from _pruned(Log(connection))
     yield from _proposals(connection, state)
     yield from _lists(connection, state)
     for (count,) in run(
@@ -41,6 +52,20 @@ def audit_governance(connection: Connection) -> Iterator[Fault]:
     ).fetchall():
         if count and not _is_restored(connection):
             yield Fault(_WHERE, f"{count} role keys are said to be held by whom no record names")
+
+
+def _pruned(log: Log) -> Iterator[Fault]:
+    state, minimum = GovernanceState(), log.minimum()
+    for leaf in log.leaves_of(GOVERNANCE_POINTER) if minimum else ():
+        if leaf >= minimum:
+            break
+        try:
+            state = judge(log.head().origin, state, parse_entry(log.entry(leaf)), leaf, None)
+        except NotValid as error:
+            yield Fault(_WHERE, f"entry {leaf}, kept from before the prune, {error}")
+            return
+    if minimum and state != stored_state(log.connection):
+        yield Fault(_WHERE, f"what is kept of it does not make the state at {minimum} leaves")
 
 
 def _proposals(connection: Connection, state: GovernanceState) -> Iterator[Fault]:

@@ -2,6 +2,10 @@
 
 A restore can find entries of records, or of versions, that no backup held. Their pointers stand in
 `vault_lost`: such a record may lack its row, or the content of single versions, and nothing else.
+
+What a duty keeps and was stored behind the founding entry has the governed mark in the ledger. The
+rules cannot tell, since no category stands there; whoever made the vault forget for a moment that
+it is governed could erase the record without a list (GO2).
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ class RecordsAudit:
         self._bundle = lru_cache(_CACHED_BUNDLES)(self._log.bundle)
         # Below this leaf only kept entries are left: those of living records, and certificates.
         self._first_leaf = self._log.first_leaf()
+        self._founding = next(iter(self._log.leaves_of(GOVERNANCE_POINTER)), None)
         self.parts = PartsAudit(core, connection, tree)
         self.erasures = ErasuresAudit(connection)
         self.versions_checked = 0
@@ -124,6 +129,7 @@ class RecordsAudit:
             expected.append([])  # With an erasure entry that was pruned, all versions went.
         if erasures not in expected:
             yield Fault(where, "the vault and the ledger differ on whether it was erased")
+        yield from self._mark(where, record, core)
         if record.erased_act is None:
             yield from self._holds(where, record)
             return
@@ -142,6 +148,25 @@ class RecordsAudit:
         ).scalar()
         if any(value is not None for value in left) or record.on_hold or held is not None:
             yield Fault(where, "more than a tombstone is left of an erased record")
+
+    def _mark(self, where: str, record: RecordRow, core: list[Entry]) -> Iterator[Fault]:
+        if self._founding is None or not core or core[0].kind is not EntryKind.VERSION:
+            return
+        if core[0].governed or self._retention(record) is None:
+            return
+        leaves = self._log.leaves_of(bytes(record.pointer))
+        if not leaves or leaves[0] > self._founding:
+            yield Fault(where, "a duty keeps it, but in the ledger it has no governed mark")
+
+    def _retention(self, record: RecordRow) -> str | None:
+        """Return the duty of a record; of an erased one, as its erasure has it."""
+        if record.erased_act is None:
+            return record.retention
+        found = self._connection.exec_driver_sql(
+            "SELECT retention FROM vault_erasure WHERE record_id = ? AND field_group = ?",
+            (record.id, CORE_GROUP),
+        ).scalar()
+        return None if found is None else str(found)
 
     def _agree(self, record: RecordRow, numbers: list[int]) -> bool:
         """Tell whether the ledger has the versions of a record; of an erased one, the last ones."""
