@@ -18,6 +18,7 @@ from commands.context import (
     emit_json,
     json_option,
     read_passphrase,
+    read_subject,
 )
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def member_found(
 
 @member.command("add")
 @click.argument("joining", metavar="ROLE:KEY[:ORGANISATION]")
-@click.option("--holder", metavar="NAME", help="Who holds it: kept as a record, off the ledger.")
+@click.option("--holder", metavar="NAME|-", help="Who holds it: kept as a record, off the ledger.")
 @key_file_option
 @acting
 @json_option
@@ -131,11 +132,12 @@ def member_add(
     an ordinary record of the category that [governance] holders configures; erasing that record
     erases the name.
 
-    Example: kluis member add auditor:KEY --key-file officer.key --holder "A. Vos"
+    Example: kluis member add auditor:KEY --key-file officer.key --holder -
     """
     role, public, organisation = _member(joining)
+    name = None if holder is None else read_subject(holder)
     with ctx.ensure_object(Context).open() as vault:
-        if holder is not None:
+        if name is not None:
             # Before anything is proposed: can it be stored at all?
             vault.holders_category()
         view = vault.add_member(
@@ -146,8 +148,8 @@ def member_add(
             expires=expires,
             purpose=purpose,
         )
-        if holder is not None:
-            vault.set_holder(public, holder, purpose=purpose)
+        if name is not None:
+            vault.set_holder(public, name, purpose=purpose)
         finish(ctx, view, as_json=as_json)
 
 

@@ -69,6 +69,31 @@ def append_governance(connection: Connection, origin: str, entry: bytes) -> Gove
     return state
 
 
+def require_decided(connection: Connection) -> None:
+    """Refuse waiting governance entries that the rules do not allow, before they become leaves.
+
+    The vault judges each before it appends it, so such an entry was written past the vault, and
+    must not be signed. Members and rules are worked out anew from the founding entry on, and not
+    taken from the stored state, which whoever writes the database can change as well.
+
+    Raises:
+        NotValid: an entry that the rules do not allow.
+    """
+    waiting = run(
+        connection,
+        "SELECT entry, (SELECT count(*) FROM ledger_pending before WHERE before.id < pending.id)"
+        " FROM ledger_pending pending WHERE substr(entry, 2, 1) = x'05' ORDER BY id",
+    ).fetchall()
+    if not waiting:
+        return
+    log = Log(connection)
+    head, state = log.head(), GovernanceState()
+    for leaf in log.leaves_of(GOVERNANCE_POINTER):
+        state = judge(head.origin, state, parse_entry(log.entry(leaf)), leaf, None)
+    for entry, ahead in waiting:
+        state = judge(head.origin, state, parse_entry(bytes(entry)), head.size + ahead, None)
+
+
 def catch_up(connection: Connection, origin: str) -> GovernanceState:
     """Bring the stored state to what all entries make: a restored one can be older than they are.
 

@@ -1,6 +1,7 @@
 """Integrating pending entries, signing checkpoints, and rotating the keys that sign them.
 
-    1. under the writer lock: the database must reproduce what the signer signed last
+    1. under the writer lock: the database must reproduce what the signer signed last, and what
+       waits of governance must be what its members decided
     2. in the same transaction: up to 65,536 pending entries become leaves; commit; until none waits
     3. under the writer lock: sign the committed head, the signer remembering it first; store the
        note; commit
@@ -13,11 +14,16 @@ becomes of a rotation that is cut off, is told in vault/logkeys.py.
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
+from ledger.errors import Malformed, NotValid
+from ledger.governing import require_decided
 from ledger.integrator import BATCH_ENTRIES, integrate
 from ledger.log import Log
 from ledger.note import Note
 from ledger.signer import store_checkpoint
 from vault.core import Caller, Core, record_act
+from vault.errors import Damaged
 from vault.logkeys import Rotation
 from vault.records import Action
 
@@ -27,16 +33,27 @@ def integrate_pending(core: Core) -> int:
 
     Raises:
         RolledBack, Forked, SignerStateLost: the database is not the one that was signed last.
+        Damaged: a governance entry was written past the vault, which nobody decided.
     """
     total = 0
     while True:
         with core.database.write() as connection:
             log = Log(connection)
             core.signer.memory.check(log, log.head())
+            _require_decided(connection)
             integrated = integrate(connection)
         total += integrated
         if integrated < BATCH_ENTRIES:
             return total
+
+
+def _require_decided(connection: Connection) -> None:
+    try:
+        require_decided(connection)
+    except (NotValid, Malformed) as cause:
+        raise Damaged(
+            f"a waiting governance entry was written past the vault, and {cause}: nothing is signed"
+        ) from cause
 
 
 def checkpoint(core: Core) -> Note:

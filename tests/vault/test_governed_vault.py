@@ -5,6 +5,7 @@ import time
 
 import pytest
 from governed import RULES, all_entries, decide, found, is_governance, role_key
+from nacl.signing import SigningKey
 from sdk_calls import CONSENT, put, steps_of
 
 from ledger.action import (
@@ -22,12 +23,14 @@ from ledger.action import (
     action_digest,
     approve,
 )
-from ledger.entry import EntryKind
+from ledger.entry import EntryKind, encode_governance
 from ledger.governance import needed
 from ledger.governing import Standing
+from ledger.log import append_pending
 from ledger.proposals import ProposalOutcome
 from vault import (
     ConfigurationError,
+    Damaged,
     ImportOrder,
     InvalidInput,
     NewRecord,
@@ -35,6 +38,7 @@ from vault import (
     Stopped,
     Vault,
     WrongPassphrase,
+    checkpointing,
     writing,
 )
 from vault.rolekeys import RoleKey, parse_public_key
@@ -420,3 +424,27 @@ def test_what_is_signed_is_what_is_shown(vault, keys):
     assert view.digest == action_digest(RemoveMember(keys.auditor.public))
     assert [one.member.role for one in view.signed] == [Role.OPERATOR]
     assert set(RULED) == set(ActionKind) - {ActionKind.FOUND}
+
+
+# Entries that somebody wrote past the vault
+
+
+def write_forged_stop(vault):
+    """Let a pending entry claim that the ledger was stopped, by a key that is no member's."""
+    key, sequence = SigningKey.generate(), vault.governance().sequence + 1
+    forged = approve(key, vault.origin, sequence, Stop(), 1_000)
+    with vault._core.database.write() as connection:
+        append_pending(connection, [encode_governance(sequence, Stop(), [forged])])
+
+
+def test_nothing_is_signed_over_a_governance_entry_that_nobody_decided(vault, keys, monkeypatch):
+    put(vault)
+    signed = vault.checkpoint()
+    write_forged_stop(vault)
+    with pytest.raises(Damaged, match="written past the vault"):
+        vault.checkpoint()
+    assert vault._core.signer.memory.last()[0] == signed
+    # The control: without the check it is signed, and only whoever reads the ledger sees it.
+    monkeypatch.setattr(checkpointing, "require_decided", lambda connection: None)
+    assert vault.checkpoint() != signed
+    assert any("no member" in fault.what for fault in vault.audit().faults)
