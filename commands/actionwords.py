@@ -18,6 +18,7 @@ from ledger.action import (
     SetRule,
     Stop,
 )
+from policy.decision import Decision, DecisionCode
 
 _KEY_NAME_BYTES = 8
 
@@ -51,6 +52,20 @@ def describe(action: Action) -> list[str]:
             return ["stop: no new record is stored until it is resumed"]
         case _:
             return ["resume: new records are stored again"]
+
+
+def decision_words(decision: Decision) -> str:
+    """Return what a list would do to a record today."""
+    if decision.code is DecisionCode.D2:
+        return "erased already"
+    if decision.code is DecisionCode.D3:
+        return "under a hold: stays until that ends, and can then be destroyed by this list"
+    if decision.code is DecisionCode.D8:
+        until = f"{decision.date} has passed" if decision.date else "its brondatum is known"
+        return f"not due: stays until {until}, and can then be destroyed by this list"
+    if decision.code is DecisionCode.D9:
+        return f"due since {decision.date}: can be destroyed once this is enacted"
+    return f"decision {decision.code}, {decision.outcome}"
 
 
 def member_words(member: Member) -> str:

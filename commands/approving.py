@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from commands.actionwords import describe, key_label
+from commands.actionwords import decision_words, describe, key_label
 from commands.context import (
     KEY_PASSPHRASE_FILE,
+    STDIN,
     Context,
     acting,
     emit_json,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from vault.rolekeys import RoleKey
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Parsed = TypeVar("Parsed")
+
+_MAX_ITEMS = 100
 
 
 def key_file_option(command: Command) -> Command:
@@ -221,9 +225,12 @@ def approve(
         elif added is not None:
             finish(ctx, _take_in(vault, proposal, added, purpose), as_json=as_json)
         elif key_file is None:
-            _show_all([vault.proposal(proposal)], show_all=True, as_json=as_json)
+            shown = vault.proposal(proposal)
+            _show_all([shown], show_all=True, as_json=as_json)
+            _show_items(vault, shown, purpose, wanted=not as_json)
         else:
             shown = vault.proposal(proposal)
+            _show_items(vault, shown, purpose, wanted=not yes, err=True)
             _confirm(shown, yes=yes)
             key = open_role_key(vault, key_file)
             view = vault.approve(proposal, key, expires=expires, shown=shown, purpose=purpose)
@@ -251,10 +258,20 @@ def _bytes(path: Path, limit: int) -> bytes:
         raise click.UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def _parsed(path: Path, parse: Callable[[bytes], Parsed], limit: int, made_by: str) -> Parsed:
+    """Read a file of ours, naming it and what makes one where it is something else."""
+    from anchor.errors import BadFile
+
+    try:
+        return parse(_bytes(path, limit))
+    except BadFile as error:
+        raise BadFile(f"{path}: {error}; bring what 'kluis approve {made_by}' wrote") from None
+
+
 def _take_in(vault: Vault, proposal: int, path: Path, purpose: str | None) -> ProposalView:
     from vault.proposalfile import MAX_APPROVAL_BYTES, ApprovalFile
 
-    signed = ApprovalFile.parse(_bytes(path, MAX_APPROVAL_BYTES))
+    signed = _parsed(path, ApprovalFile.parse, MAX_APPROVAL_BYTES, "--file FILE -o FILE")
     return vault.add_approval(proposal, signed.approval, purpose=purpose)
 
 
@@ -269,24 +286,58 @@ def _confirm(view: ProposalView, *, yes: bool) -> None:
 
 
 def _ask() -> None:
-    click.confirm("Approve this?", abort=True, err=True)
+    if not click.confirm("Approve this?", err=True):
+        click.echo("kluis: not approved: nothing was signed", err=True)
+        raise click.exceptions.Exit(ExitCode.BAD_INPUT)
+
+
+def _show_items(
+    vault: Vault, view: ProposalView, purpose: str | None, *, wanted: bool, err: bool = False
+) -> None:
+    """Print what an open list would destroy, and what of it the law would not let go today."""
+    from ledger.action import EnactList
+    from ledger.pointer import format_pointer
+    from vault import Erased, Ground, NotFound, PurposeRefused
+
+    if not wanted or not view.is_open or not isinstance(view.proposal.action, EnactList):
+        return
+    items = vault.proposal_file(view.proposal.id).items
+    for item in items[:_MAX_ITEMS]:
+        pointer = format_pointer(item.pointer)
+        try:
+            words = decision_words(vault.decide(pointer, Ground.NOT_NEEDED, purpose=purpose))
+        except (Erased, NotFound):
+            words = "erased already"
+        except PurposeRefused:
+            words = "not shown for this purpose"
+        part = f", field group {item.group} alone" if item.group else ""
+        click.echo(f"item      {pointer}{part}: {words}", err=err)
+    if len(items) > _MAX_ITEMS:
+        rest = len(items) - _MAX_ITEMS
+        click.echo(f"item      and {rest} more, which --export writes down", err=err)
 
 
 def _sign_file(path: Path, key_file: Path, output: str | None, *, yes: bool) -> None:
     from ledger.action import action_digest
+    from ledger.pointer import format_pointer
     from vault.proposalfile import MAX_PROPOSAL_BYTES, ProposalFile
     from vault.rolekeys import RoleKey
 
     if output is None:
         raise click.UsageError("say with -o where the approval goes")
-    brought = ProposalFile.parse(_bytes(path, MAX_PROPOSAL_BYTES))
+    brought = _parsed(path, ProposalFile.parse, MAX_PROPOSAL_BYTES, "ID --export FILE")
     click.echo(f"ledger    {brought.origin}")
     show_action(brought.action, brought.sequence, action_digest(brought.action))
     click.echo(f"expires   at {brought.expiry} leaves")
+    for item in brought.items:
+        part = f", field group {item.group} alone" if item.group else ""
+        click.echo(f"item      {format_pointer(item.pointer)}{part}")
     if not yes:
         _ask()
     key = RoleKey.read(key_file, read_key_passphrase())
     write_output(output, brought.sign(key).format())
+    if output != STDIN:
+        click.echo(f"Signed, in {output}; in the vault: kluis approve ID --add {output}")
 
 
 def _show_all(views: Sequence[ProposalView], *, show_all: bool, as_json: bool) -> None:

@@ -93,9 +93,10 @@ def member_found(
 ) -> None:
     """Propose who governs the ledger and by which rules; every founding member approves.
 
-    Members without an organisation are of one, whose name is made up at random. The rules file has
-    a table for each kind of action that is to differ from the default, such as [list] with count,
-    may, must and organisations.
+    Members without an organisation are of one, whose name is made up at random; `openssl rand -hex
+    16` makes one up for another. The rules file has a table for each kind of action that is to
+    differ from the default, such as [list] with count = 2, may = ["officer", "archivist"], must =
+    ["archivist"] and organisations = 2.
 
     Example: kluis member found --member officer:KEY --member archivist:KEY --key-file officer.key
     """
@@ -375,7 +376,10 @@ def _member(written: str) -> tuple[Role, bytes, bytes | None]:
     except ValueError:
         organisation = b""
     if len(organisation) != ORGANISATION_BYTES:
-        raise click.UsageError("an organisation is 32 digits of hex, as 'kluis member list' says")
+        raise click.UsageError(
+            "an organisation is 32 digits of hex: as 'kluis member list' says, or for a new one"
+            " made up at random with 'openssl rand -hex 16'"
+        )
     return ROLES[role], parse_public_key(key), organisation
 
 

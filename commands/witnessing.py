@@ -70,6 +70,8 @@ def witness_init(folder: Path, name: str, url: str | None, *, as_json: bool) -> 
 
     if not is_key_name(name) or len(name.encode()) > 255:
         raise click.UsageError("a name is 1 to 255 bytes without spaces and without +")
+    if "://" in name:
+        raise click.UsageError("a name is a URL without https://, such as witness.example/gouda")
     if (folder / _KEYS).exists():
         raise click.UsageError(f"{folder} is a witness already; choose another folder")
     passphrase = read_passphrase(confirm=True)
@@ -88,7 +90,7 @@ def witness_init(folder: Path, name: str, url: str | None, *, as_json: bool) -> 
     click.echo(f"# Witness {name}, for the witness policy of a log:")
     for line in lines:
         click.echo(line)
-    click.echo(f"Next: kluis witness add {folder} ORIGIN --key VKEY", err=True)
+    click.echo(f"Next: kluis witness add {folder} --trust FILE", err=True)
 
 
 @witness.command("add")

@@ -349,6 +349,8 @@ def _checked(expires: int) -> int:
 
 def _require_member(state: GovernanceState, action: Action, key: bytes) -> None:
     if all(member.key != key for member in electorate(state, action)):
+        if isinstance(action, Found):
+            raise NotAllowed("this key is no member's: name it among the founding members")
         raise _stranger()
 
 
@@ -366,9 +368,10 @@ def _stored(connection: Connection, proposal_id: int) -> Proposal:
 def _open(connection: Connection, proposal_id: int) -> Proposal:
     proposal = _stored(connection, proposal_id)
     if proposal.outcome is not None:
-        why = "was enacted" if proposal.outcome is ProposalOutcome.ENACTED else "is stale"
+        if proposal.outcome is ProposalOutcome.ENACTED:
+            raise NotAllowed(f"proposal {proposal_id} was enacted: it needs no more approvals")
         raise NotAllowed(
-            f"proposal {proposal_id} {why}: it was for state {proposal.sequence} of governance,"
+            f"proposal {proposal_id} is stale: it was for state {proposal.sequence} of governance,"
             " and that state is made; propose it anew"
         )
     return proposal

@@ -486,9 +486,12 @@ class Vault(Erasing, Destruction, Safekeeping, Governing, Pruning):
                 newer than this database; nothing was written.
             PublicationMoved: another export came between.
             SourceUnreachable, DestinationUnreachable: the place does not answer.
+            InvalidInput: the place is the folder of a vault; nothing was written.
         """
         from ledger.net.places import destination_at
 
+        if (Path(place) / DATABASE_FILE).exists():
+            raise InvalidInput(f"{place} is a vault's own folder: publish into another one")
         destination = destination_at(place)
         checkpointing.checkpoint(self._core)
         witnessing.collect(self._core)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ledger.action import (
     ORGANISATION_BYTES,
+    RULED,
     Action,
     AddMember,
     Approval,
@@ -109,8 +110,10 @@ class Governing:
         Raises:
             NotAllowed: it is founded already, these members could never decide anything, or the
                 key is none of theirs.
-            InvalidInput: a key is there twice.
+            InvalidInput: a key is there twice, or there is not one rule for each kind of action.
         """
+        if len(rules) != len(RULED):
+            raise InvalidInput(f"a ledger is founded with {len(RULED)} rules, not {len(rules)}")
         own = os.urandom(ORGANISATION_BYTES)
         made = sorted(Member(public, home or own, role) for role, public, home in members)
         if len({member.key for member in made}) != len(made):

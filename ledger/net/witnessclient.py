@@ -34,6 +34,11 @@ MAX_REQUESTS = 3
 """Requests to one witness: it may have moved on while we made a proof."""
 
 _READ = (HTTPStatus.OK, HTTPStatus.CONFLICT)
+# What the two refusals mean that only the witness can mend.
+_ADVICE: dict[int, str] = {
+    HTTPStatus.FORBIDDEN: ": it lacks a key that signed this, give it a new trust file",
+    HTTPStatus.NOT_FOUND: ": it does not watch this log, give it the trust file",
+}
 
 Prove = Callable[[int, int], Sequence[bytes]]
 """Returns the consistency proof from an old size to a new one."""
@@ -187,7 +192,8 @@ class _Asking:
         if answer.status == HTTPStatus.CONFLICT:
             return self._conflict(number, answer)
         if answer.status != HTTPStatus.OK:
-            return Asked(target.name, Outcome.REFUSED, f"it answered with status {answer.status}")
+            said = f"it answered with status {answer.status}{_ADVICE.get(answer.status, '')}"
+            return Asked(target.name, Outcome.REFUSED, said)
         # 3
         try:
             lines = tuple(self._lines(target, answer.body))

@@ -145,6 +145,8 @@ def test_a_list_is_proposed_approved_elsewhere_and_carried_out(kluis, governed, 
     ran = governed["officer"]("approve", "--list", "list.txt", "--json")
     assert (ran.code, ran.json["kind"], ran.json["outcome"]) == (7, "list", "open")
     number = str(ran.json["proposal"])
+    seen = kluis("approve", number).text
+    assert all(f"item      {one}: due since " in seen for one in pointers[:2])
     assert kluis("approve", number, "--export", "proposal.json").code == 0
     # Which records are to go is for those who decide.
     assert Path("proposal.json").stat().st_mode & 0o777 == 0o600
@@ -159,6 +161,7 @@ def test_a_list_is_proposed_approved_elsewhere_and_carried_out(kluis, governed, 
     assert asked.code == 0
     assert "have 2 listed items destroyed" in asked.text
     assert ran.json["digest"] in asked.text
+    assert all(f"item      {one}" in asked.text for one in pointers[:2])
     folder.rename(kluis.folder)
     monkeypatch.setenv("KLUIS_PASSPHRASE_FILE", str(passphrase))
 
@@ -182,7 +185,7 @@ def test_a_list_is_proposed_approved_elsewhere_and_carried_out(kluis, governed, 
 
 def test_a_question_is_asked_before_anything_is_signed(kluis, governed, desk):
     governed["operator"]("member", "remove", governed["auditor"].key)
-    for answer, code in ((b"n\n", 130), (b"", 130)):
+    for answer, code in ((b"n\n", 2), (b"", 130)):
         governed["officer"].monkeypatch.setenv(
             "KLUIS_KEY_PASSPHRASE_FILE", str(governed["officer"].passphrase)
         )

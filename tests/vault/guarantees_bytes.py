@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from governed import enact_list, found
 from guarantees_vault import CATEGORY, erase, new_vault, open_vault, put
 
 from vault import Ground, ImportOrder, Vault
@@ -25,7 +26,7 @@ UNBOUND = {
     "anchor_statement": {"made_at"},
     "ledger_checkpoint": {"signed_at"},
     "ledger_pending": {"id"},
-    "ledger_prune": {"pruned_at"},
+    "ledger_proposal": {"proposed_at"},
     "vault_act": {"at", "actor", "purpose", "action"},
     "vault_disclosure": {"id", "record_id", "version", "field_group", "act_id"},
     "vault_bucket": {"birth"},
@@ -43,18 +44,49 @@ UNBOUND = {
     "vault_provider": {"id", "kind", "options"},
     "vault_shred": {"id", "step", "waits_for", "finished_at"},
     "vault_hold": {"id", "act_id"},
+    "vault_holder": {"key"},
+    "vault_list": {"approvers"},  # Only that it names some.
     "vault_import": {"tag", "lines_done"},
     "vault_node": {"id", "changed"},
     "vault_record": {"ground", "erased_act", "import_slot"},
     "vault_tree": {"id", "sequence"},
     "vault_subject": {"since"},
     "vault_version": {"id", "act_id"},
-    # Nothing of these is in this vault (tests/vault/test_escrowing.py and test_restore.py).
+    # Nothing of these is in these vaults (tests/vault/test_ageing_out.py, test_witnessing.py,
+    # test_escrowing.py and test_restore.py).
+    "ledger_cosignature": {"size", "name", "key_id", "line", "received_at"},
+    "ledger_kept": {"leaf", "entry", "size", "path"},
+    "ledger_prune": {"minimum", "leaf", "state", "pruned_at"},
     "vault_attestation": {"escrow_id", "number", "document"},
     "vault_drill": {"id", "act_id", "data_digest", "keys_digest", "outcome"},
     "vault_escrow": {"id", "generation", "document", "act_id"},
     "vault_lost": {"pointer", "act_id"},
 }  # fmt: skip
+
+# Columns of a governed vault, and the parts that are named (tests/vault/test_tamper_governed.py).
+GOVERNED = [
+    ("ledger_governance", "id", r"(governance|proposal |list )"),
+    ("ledger_governance", "state", r"governance"),
+    ("ledger_governance", "stopped", r"governance"),
+    ("ledger_proposal", "id", r"(proposal |database)"),
+    ("ledger_proposal", "sequence", r"proposal "),
+    ("ledger_proposal", "kind", r"(proposal |governance)"),
+    ("ledger_proposal", "parameters", r"(proposal |governance)"),
+    ("ledger_proposal", "outcome", r"(proposal |governance)"),
+    ("ledger_approval", "proposal_id", r"(proposal |database)"),
+    ("ledger_approval", "key", r"proposal "),
+    ("ledger_approval", "approval", r"(proposal |governance)"),
+    ("vault_proposed", "proposal_id", r"proposal "),
+    ("vault_proposed", "place", r"proposal "),
+    ("vault_proposed", "pointer", r"proposal "),
+    ("vault_proposed", "field_group", r"(proposal |governance)"),
+    ("vault_list", "sequence", r"list "),
+    ("vault_listed", "sequence", r"list "),
+    ("vault_listed", "place", r"list "),
+    ("vault_listed", "pointer", r"list "),
+    ("vault_listed", "field_group", r"(list |governance)"),
+    ("vault_holder", "pointer", r"governance"),
+]
 
 
 def rich_vault(folder: Path) -> Path:
@@ -102,6 +134,29 @@ def _put_groups(vault: Vault) -> list[str]:
         )
         for number in range(2)
     ]
+
+
+def governed_vault(folder: Path) -> Path:
+    """Make a small vault with members, a list that was enacted and one that waits."""
+    new_vault(folder)
+    config = folder / "datakluis.toml"
+    config.write_text(config.read_text() + f'\n[governance]\nholders = "{CATEGORY}"\n')
+    with open_vault(folder) as vault:
+        keys = found(vault)
+        pointers = [
+            vault.put(
+                b"payload of record %d" % number,
+                category="kindpakket",
+                subject=f"subject {number}",
+                brondatum=dt.date(2015, 1, 1 + number),
+            )
+            for number in range(4)
+        ]
+        vault.set_holder(keys.officer.public, "J. de Vries")
+        enact_list(vault, pointers[:2], keys)
+        vault.anchor()
+        assert vault.propose_list(pointers[2:], keys.officer).is_open
+    return folder
 
 
 class Bytes:
@@ -187,6 +242,15 @@ def flip(data: bytes, draws: random.Random) -> bytes:
     place = draws.randrange(len(data))
     changed = data[place] ^ draws.randrange(1, 256)
     return data[:place] + bytes([changed]) + data[place + 1 :]
+
+
+def other_values(value: object, draws: random.Random) -> list[tuple[object, str]]:
+    """Return values that a cell could be changed to, and how they are written."""
+    if isinstance(value, bytes):
+        return [(flip(value, draws), "TEXT"), (value[:-1], "TEXT"), (value, ""), (7, "")]
+    number = int(str(value))
+    flips = [number ^ 1 << bit for bit in (0, 1, draws.randrange(2, 31), draws.randrange(31, 62))]
+    return [(n, "") for n in [*flips, -number - 1]] + [(b"\xff\xfe", "TEXT"), (b"\x01", "")]
 
 
 def dump(path: Path) -> dict[str, list[tuple[object, ...]]]:

@@ -17,7 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guarantees_bytes import UNBOUND, Bytes, columns, dump, flip, rich_vault
+from guarantees_bytes import (
+    GOVERNED,
+    UNBOUND,
+    Bytes,
+    columns,
+    dump,
+    flip,
+    other_values,
+    rich_vault,
+)
 from guarantees_vault import chosen_seed, open_vault
 
 import anchor.errors
@@ -173,15 +182,6 @@ def test_every_flip_is_named(target: Bytes, name: str, table: str, column: str, 
     assert unnamed == []
 
 
-def other_values(value: object, draws: random.Random) -> list[tuple[object, str]]:
-    """Return values that a cell could be changed to, and how they are written."""
-    if isinstance(value, bytes):
-        return [(flip(value, draws), "TEXT"), (value[:-1], "TEXT"), (value, ""), (7, "")]
-    number = int(str(value))
-    flips = [number ^ 1 << bit for bit in (0, 1, draws.randrange(2, 31), draws.randrange(31, 62))]
-    return [(n, "") for n in [*flips, -number - 1]] + [(b"\xff\xfe", "TEXT"), (b"\x01", "")]
-
-
 @pytest.mark.parametrize(("table", "column", "part"), SMALL, ids=[f"{t}.{c}" for t, c, _ in SMALL])
 def test_changed_numbers_and_texts_are_named(
     target: Bytes, table: str, column: str, part: str
@@ -207,7 +207,7 @@ def test_changed_numbers_and_texts_are_named(
 
 
 def test_every_column_is_flipped_or_listed_as_unbound(target: Bytes) -> None:
-    flipped = {(t, c) for _, t, c, _ in CLASSES} | {(t, c) for t, c, _ in SMALL}
+    flipped = {(t, c) for _, t, c, _ in CLASSES} | {(t, c) for t, c, _ in (*SMALL, *GOVERNED)}
     unbound = {(table, column) for table, names in UNBOUND.items() for column in names}
     there = {
         (table, column)

@@ -1,10 +1,12 @@
 """Audit of governance as the vault keeps it: proposals, lists, holders (GO2, PR4).
 
 The stored state itself is recomputed from the entries by ledger/fsck.py. Here, what stands beside
-it: proposals and approvals are ones that this software writes, and each is for a state that it can
-be for; the items of each enacted list give the root that the ledger enacted; a proposed list gives
-its own; a holder's pointer is a record's. After a restore, items of a list can be lacking, since
-the ledger never had them. Tested in tests/vault/test_governed_lists.py.
+it: proposals and approvals are ones that this software writes, each is for a state that it can be
+for, and each approval was signed for its proposal by the key that its row names; the items of each
+enacted list, in their places, give the root that the ledger enacted; a proposed list gives its own;
+a holder's pointer is a record's. After a restore, items of a list can be lacking, since
+the ledger never had them. Tested in tests/vault/test_governed_lists.py and
+test_tamper_governed.py.
 
 Of a ledger that was pruned, the governance entries below the minimum index are all kept and lead
 from the founding one to the state from which the rest is judged. Otherwise whoever writes the
@@ -28,12 +30,19 @@ from ledger.governance import judge
 from ledger.governancestate import GovernanceState
 from ledger.governing import current_state
 from ledger.log import Log
-from ledger.proposals import ProposalOutcome, load_proposals
+from ledger.proposals import Proposal, ProposalOutcome, load_proposals
 from ledger.pruning import stored_state
 from vault.listing import ItemTree, listed_items, load_proposed
 from vault.records import Action
 
 _WHERE = "governance"
+# No two items share a place, so as many in bounds leave no gap.
+_MISPLACED = (
+    "SELECT count(*) FROM vault_listed WHERE sequence = ? AND place NOT BETWEEN 0 AND ? - 1"
+)
+_MISPLACED_PROPOSED = (
+    "SELECT count(*) FROM vault_proposed WHERE proposal_id = ? AND place NOT BETWEEN 0 AND ? - 1"
+)
 
 
 def audit_governance(connection: Connection) -> Iterator[Fault]:
@@ -81,11 +90,27 @@ def _proposals(connection: Connection, state: GovernanceState) -> Iterator[Fault
             if proposal.sequence in enacted:
                 yield Fault(where, "was enacted for a state that another one made")
             enacted.add(proposal.sequence)
+        yield from _approvals(connection, proposal)
         items = load_proposed(connection, proposal.id)
         if items and (proposal.outcome is not None or not isinstance(proposal.action, EnactList)):
             yield Fault(where, "has items though it proposes no list")
         elif items and ItemTree(items).root != getattr(proposal.action, "root", None):
             yield Fault(where, "has other items than it would enact")
+        elif run(connection, _MISPLACED_PROPOSED, (proposal.id, len(items))).fetchone()[0]:
+            yield Fault(where, "has items in places that a list has not")
+
+
+def _approvals(connection: Connection, proposal: Proposal) -> Iterator[Fault]:
+    origin = Log(connection).head().origin
+    keys = run(
+        connection,
+        "SELECT key FROM ledger_approval WHERE proposal_id = ? ORDER BY key",
+        (proposal.id,),
+    ).fetchall()
+    for (key,), approval in zip(keys, proposal.approvals, strict=True):
+        given = proposal.sequence > 0 and approval.holds(origin, proposal.sequence, proposal.action)
+        if bytes(key) != approval.key or not given:
+            yield Fault(f"proposal {proposal.id}", "has an approval that was not given for it")
 
 
 def _lists(connection: Connection, state: GovernanceState) -> Iterator[Fault]:
@@ -104,6 +129,8 @@ def _lists(connection: Connection, state: GovernanceState) -> Iterator[Fault]:
         tree = ItemTree(items)
         if (tree.root, tree.count) != (listed.root, listed.count):
             yield Fault(where, "has other items than the ledger enacted")
+        elif run(connection, _MISPLACED, (sequence, listed.count)).fetchone()[0]:
+            yield Fault(where, "has items in places that a list has not")
         row = run(
             connection, "SELECT approvers FROM vault_list WHERE sequence = ?", (sequence,)
         ).fetchone()
@@ -116,7 +143,7 @@ def _names(approvers: str) -> bool:
         named = json.loads(approvers)
     except ValueError:
         return False
-    return bool(named) and json.dumps(named) == approvers
+    return isinstance(named, list) and bool(named) and json.dumps(named) == approvers
 
 
 def _is_restored(connection: Connection) -> bool:

@@ -77,9 +77,7 @@ class PartsAudit:
             for entry in entries
             if entry.kind is EntryKind.VERSION
         }
-        erased = {
-            entry.group: entry.version for entry in entries if entry.kind in ERASURES
-        }
+        erased = {entry.group: entry.version for entry in entries if entry.kind in ERASURES}
         newest: dict[int, int] = {}
         for row in self._rows.of(record.id):
             part = _Part(*row)

@@ -170,9 +170,12 @@ class RecordsAudit:
 
     def _agree(self, record: RecordRow, numbers: list[int]) -> bool:
         """Tell whether the ledger has the versions of a record; of an erased one, the last ones."""
+        first = 1
         if record.erased_act is not None and self._first_leaf:
-            return numbers == list(range(record.current - len(numbers) + 1, record.current + 1))
-        return numbers == list(range(1, record.current + 1))
+            first = record.current - len(numbers) + 1
+        # As many as the ledger has: a row whose number was changed can say any.
+        end = first + len(numbers)
+        return numbers == list(range(first, end)) and end == record.current + 1
 
     def _generations(
         self,
