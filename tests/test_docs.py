@@ -13,8 +13,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def fenced(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+LEDGER = (ROOT / "docs" / "ledger.md").read_text()
+
+
+def fenced(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_readme_python_runs_as_shown(tmp_path, monkeypatch, capsys):
@@ -27,6 +30,17 @@ def test_readme_python_runs_as_shown(tmp_path, monkeypatch, capsys):
     assert "was erased" in erasure
     assert status == "irrecoverable"
     assert run("verify", "evidence.json", "--trust", "trust.json").code == 0
+
+
+def test_governance_python_runs_as_shown(tmp_path, monkeypatch, capsys):
+    """The example of a destruction list: refused, then missing an approval, then erased by D9."""
+    monkeypatch.chdir(tmp_path)
+    (example,) = fenced("python", LEDGER)
+    exec(compile(example, "docs/ledger.md", "exec"), {})
+    refusal, missing, code = capsys.readouterr().out.splitlines()
+    assert "list" in refusal
+    assert missing == "1 more of 2 approvals by officer or archivist"
+    assert code == "D9"
 
 
 def test_readme_transcript_uses_only_commands_that_exist():

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ledger.action import Role
     from policy import Decision, DecisionCode, Ground, Outcome
     from policy.assurance import ProviderKind
     from policy.certificate import SignedCertificate
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from vault.importing import BadLines, ImportOrder, ImportReport
     from vault.preparing import NewRecord
     from vault.reading import VersionInfo
+    from vault.rolekeys import RoleKey
     from vault.rootkeys.provider import TreeNumber
     from vault.sdk import Vault
     from vault.shredding import ShredReport
@@ -79,6 +81,8 @@ __all__ = [
     "ProviderUnreachable",
     "PurposeRefused",
     "Refused",
+    "Role",
+    "RoleKey",
     "RootKey",
     "ShredReport",
     "ShredStatus",
@@ -116,6 +120,8 @@ _HOMES = {
     "vault.reading": ("VersionInfo",),
     "vault.sdk": ("Vault",),
     "vault.preparing": ("NewRecord",),
+    "vault.rolekeys": ("RoleKey",),
+    "ledger.action": ("Role",),
 }
 
 

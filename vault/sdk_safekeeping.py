@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policy import Ground
-from vault import checkpointing, escrowing
+from vault import checkpointing, escrowing, witnessing
 from vault.backup.building import Materials
 from vault.backup.data import DataBackupReport, backup_data
 from vault.backup.drill import DrillReport, drill
@@ -38,7 +38,10 @@ class Safekeeping:
         Raises:
             RolledBack, Forked, SignerStateLost: the database is not the one that was signed last;
                 no key was changed.
+            ConfigurationError: the witness policy cannot be read, without which nobody could be
+                given the new keys; no key was changed.
         """
+        witnessing.read_policy(self._core)
         return checkpointing.rotate(self._core, self._core.caller(actor, purpose))
 
     def backup_data(self, out: str | Path) -> DataBackupReport:

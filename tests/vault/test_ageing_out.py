@@ -26,7 +26,8 @@ from ledger.log import Log, append_pending
 from ledger.publish import export
 from ledger.source import FolderSource
 from policy import Ground
-from vault import Erased, InvalidInput, NewRecord, NotFound, Vault
+from vault import Damaged, Erased, InvalidInput, NewRecord, NotFound, Vault
+from vault import checkpointing as vault_checkpointing
 from vault import pruning as vault_pruning
 from vault.backup.building import Materials
 from vault.backup.data import backup_data
@@ -371,8 +372,11 @@ def test_what_was_changed_after_a_prune_is_named(aged, name):
     assert any(where in fault for fault in faults), faults
 
 
-def test_a_prune_by_members_of_ones_own_making_is_named(aged):
-    """Who writes the database states other members at the minimum, and lets these approve."""
+def test_a_prune_by_members_of_ones_own_making_is_named(aged, monkeypatch):
+    """Who writes the database states other members at the minimum, and lets these approve.
+
+    The signer refuses that entry; one that was made to sign it is seen by the audit.
+    """
     core = aged.vault._core
     minimum = aged.vault.plan_prune(BEFORE).minimum
     with aged.log() as log:
@@ -385,6 +389,9 @@ def test_a_prune_by_members_of_ones_own_making_is_named(aged):
     entry = encode_governance(sequence, action, approvals)
     with core.database.write() as connection:
         append_pending(connection, [entry])
+    with pytest.raises(Damaged, match="no member's: nothing is signed"):
+        aged.vault.checkpoint()
+    monkeypatch.setattr(vault_checkpointing, "require_decided", lambda _: None)
     signed = Checkpoint.parse(aged.vault.checkpoint().text)
     with core.database.write() as connection:
         log = Log(connection)
