@@ -36,8 +36,10 @@ MAX_REQUESTS = 3
 _READ = (HTTPStatus.OK, HTTPStatus.CONFLICT)
 # What the two refusals mean that only the witness can mend.
 _ADVICE: dict[int, str] = {
-    HTTPStatus.FORBIDDEN: ": it lacks a key that signed this, or is new since a rotation and follows from the next"
-    " entry on; give it the present trust file",
+    HTTPStatus.FORBIDDEN: (
+        ": it lacks a key that signed this, or is new since a rotation and follows from the next"
+        " entry on; give it the present trust file"
+    ),
     HTTPStatus.NOT_FOUND: ": it does not watch this log, give it the trust file",
 }
 
