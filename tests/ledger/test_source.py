@@ -308,7 +308,7 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(start):
         while True:
             sent.append(sock.send(bytes(16_384)))
 
-    with serving(hostile(act)) as url, pytest.raises(BadPublication, match="more than 65536"):
+    with serving(hostile(act)) as url, pytest.raises(BadPublication, match="more than 524288"):
         HttpSource(url, timeout=5).read("checkpoint")
     # What the system's buffers took in between is all that came above the limit.
     print(f"{sum(sent)} bytes sent")
