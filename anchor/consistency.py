@@ -29,6 +29,7 @@ from anchor.errors import BadFile, OtherOrigin
 from anchor.evidence import parse_hashes
 from anchor.steps import (
     ConsistencyStep,
+    Report,
     Step,
     StepResult,
     StepState,
@@ -90,7 +91,10 @@ class ConsistencyFile:
         """
         document = read_json(data, _WHAT, MAX_BYTES)
         if document.get("format") != FORMAT:
-            raise BadFile(f"{_WHAT} has another format than {FORMAT!r}")
+            raise BadFile(
+                f"{_WHAT} has another format than {FORMAT!r}:"
+                " bring what 'kluis ledger consistency' wrote"
+            )
         try:
             notes = [Note.parse(text(document, key, _WHAT).encode()) for key in ("old", "new")]
             old, new = (Checkpoint.parse(note.text) for note in notes)
@@ -106,24 +110,7 @@ class ConsistencyFile:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class ConsistencyReport:
-    """What a verification found.
-
-    Attributes:
-        verdict: the outcome.
-        sentence: the verdict in words.
-        steps: one result per step, in order.
-        not_proven: what a reader might take for proven and is not.
-    """
-
-    verdict: Verdict
-    sentence: str
-    steps: tuple[StepResult, ...]
-    not_proven: tuple[str, ...] = NOT_PROVEN
-
-
-def verify_growth(file: ConsistencyFile, trust: TrustFile) -> ConsistencyReport:
+def verify_growth(file: ConsistencyFile, trust: TrustFile) -> Report:
     """Verify a consistency file offline.
 
     Raises:
@@ -188,13 +175,11 @@ def _grown(file: ConsistencyFile) -> StepResult:
     return passed(step, f"{old.size} leaves grew to {new.size}, and none was changed")
 
 
-def _report(
-    file: ConsistencyFile, trust: TrustFile, steps: tuple[StepResult, ...]
-) -> ConsistencyReport:
+def _report(file: ConsistencyFile, trust: TrustFile, steps: tuple[StepResult, ...]) -> Report:
     wrong = [result.step for result in steps if result.state is StepState.FAILED]
     if wrong:
         sentence = f"Not verified: {', '.join(wrong)} failed. Trust nothing in this file."
-        return ConsistencyReport(Verdict.FAILED, sentence, steps)
+        return Report(Verdict.FAILED, sentence, steps, NOT_PROVEN)
     required = {ConsistencyStep.LOG_SIGNATURE}
     if Step.WITNESSES in trust.require:
         required.add(ConsistencyStep.WITNESSES)
@@ -203,10 +188,10 @@ def _report(
     ]
     if missing:
         sentence = f"Incomplete: {', '.join(missing)} is required and was not checked here."
-        return ConsistencyReport(Verdict.INCOMPLETE, sentence, steps)
+        return Report(Verdict.INCOMPLETE, sentence, steps, NOT_PROVEN)
     old, new = (Checkpoint.parse(note.text).size for note in (file.old, file.new))
     sentence = (
         f"The log {trust.origin} only grew from {old} to {new} leaves: its older tree is the"
         " beginning of the newer."
     )
-    return ConsistencyReport(Verdict.VERIFIED, sentence, steps)
+    return Report(Verdict.VERIFIED, sentence, steps, NOT_PROVEN)

@@ -163,7 +163,9 @@ class Evidence:
         """
         document = read_json(data, _WHAT, MAX_BYTES)
         if document.get("format") != FORMAT:
-            raise BadFile(f"{_WHAT} has another format than {FORMAT!r}")
+            raise BadFile(
+                f"{_WHAT} has another format than {FORMAT!r}: bring what 'kluis prove' wrote"
+            )
         try:
             entry = parse_entry(hex_bytes(document, "entry", _WHAT))
             groups = tuple(_parse_group(one) for one in objects(document, "groups", _WHAT))

@@ -30,9 +30,6 @@ class ConsistencyStep(StrEnum):
     CONSISTENCY = "consistency"
 
 
-AnyStep = Step | ConsistencyStep
-
-
 class StepState(StrEnum):
     """What became of a step."""
 
@@ -60,27 +57,44 @@ class StepResult:
             checked, what would be needed.
     """
 
-    step: AnyStep
+    step: StrEnum
     state: StepState
     detail: str
 
 
-def passed(step: AnyStep, detail: str) -> StepResult:
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification found.
+
+    Attributes:
+        verdict: the outcome.
+        sentence: the verdict in words.
+        steps: one result per step, in order.
+        not_proven: what a reader might take for proven and is not.
+    """
+
+    verdict: Verdict
+    sentence: str
+    steps: tuple[StepResult, ...]
+    not_proven: tuple[str, ...]
+
+
+def passed(step: StrEnum, detail: str) -> StepResult:
     """Return a step that holds."""
     return StepResult(step, StepState.PASSED, detail)
 
 
-def failed(step: AnyStep, detail: str) -> StepResult:
+def failed(step: StrEnum, detail: str) -> StepResult:
     """Return a step that does not hold."""
     return StepResult(step, StepState.FAILED, detail)
 
 
-def not_checked(step: AnyStep, detail: str) -> StepResult:
+def not_checked(step: StrEnum, detail: str) -> StepResult:
     """Return a step that nothing was brought for."""
     return StepResult(step, StepState.NOT_CHECKED, detail)
 
 
-def worst(step: AnyStep, results: Sequence[StepResult]) -> StepResult:
+def worst(step: StrEnum, results: Sequence[StepResult]) -> StepResult:
     """Return what a step comes to that must hold several times: the first that does not pass."""
     for state in (StepState.FAILED, StepState.NOT_CHECKED):
         for result in results:

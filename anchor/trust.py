@@ -167,7 +167,9 @@ class TrustFile:
         """
         document = read_json(data, _WHAT, MAX_BYTES)
         if document.get("format") != FORMAT:
-            raise BadFile(f"{_WHAT} has another format than {FORMAT!r}")
+            raise BadFile(
+                f"{_WHAT} has another format than {FORMAT!r}: bring what 'kluis trust' wrote"
+            )
         try:
             trust = cls(
                 text(document, "origin", _WHAT),

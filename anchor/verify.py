@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from anchor.consistency import ConsistencyFile, settle
 from anchor.errors import OtherOrigin
@@ -32,6 +31,7 @@ from anchor.evidence import Evidence, Group
 from anchor.receipt import LocalReceipt
 from anchor.statement import AnchorStatement
 from anchor.steps import (
+    Report,
     Step,
     StepResult,
     StepState,
@@ -58,23 +58,6 @@ NOT_PROVEN = (
     "authorisation: who decided that the entry was made",
 )
 """What verified evidence leaves open; the last line only where step 9 did not pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a verification found.
-
-    Attributes:
-        verdict: the outcome.
-        sentence: the verdict in words.
-        steps: one result per step, in order.
-        not_proven: what a reader might take for proven and is not.
-    """
-
-    verdict: Verdict
-    sentence: str
-    steps: tuple[StepResult, ...]
-    not_proven: tuple[str, ...] = NOT_PROVEN
 
 
 def verify(
@@ -201,12 +184,12 @@ def _report(evidence: Evidence, trust: TrustFile, steps: tuple[StepResult, ...])
     wrong = [result.step for result in steps if result.state is StepState.FAILED]
     if wrong:
         sentence = f"Not verified: {', '.join(wrong)} failed. Trust nothing in this evidence."
-        return Report(Verdict.FAILED, sentence, steps)
+        return Report(Verdict.FAILED, sentence, steps, NOT_PROVEN)
     states = {result.step: result.state for result in steps}
     missing = [step for step in trust.require if states[step] is not StepState.PASSED]
     if missing:
         sentence = f"Incomplete: the trust file requires {', '.join(missing)}, not checked here."
-        return Report(Verdict.INCOMPLETE, sentence, steps)
+        return Report(Verdict.INCOMPLETE, sentence, steps, NOT_PROVEN)
     sentence = (
         f"{_what(evidence.entry)} existed in this form in the log {trust.origin},"
         f" as leaf {evidence.groups[0].proof.index}; no date proven."

@@ -18,7 +18,6 @@ tests/commands/test_verify_certificate.py.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 from enum import StrEnum
 
 from cryptography import x509
@@ -26,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from anchor.errors import OtherOrigin
 from anchor.evidence import Evidence
-from anchor.steps import StepState, Verdict
+from anchor.steps import Report, StepResult, StepState, Verdict
 from anchor.trust import TrustFile
 from anchor.verify import verify
 from ledger.entry import CORE_GROUP, ERASURES, EntryKind, parse_entry
@@ -55,45 +54,12 @@ class CertificateStep(StrEnum):
     LEDGER_PROOF = "ledger-proof"
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateStepResult:
-    """One step of the check.
-
-    Attributes:
-        step: which.
-        state: what became of it.
-        detail: what was found; where it failed, what was expected as well; where it was not
-            checked, what would be needed.
-    """
-
-    step: CertificateStep
-    state: StepState
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateReport:
-    """What the check found.
-
-    Attributes:
-        verdict: the outcome.
-        sentence: the verdict in words.
-        steps: one result per step, in order.
-        not_proven: what a reader might take for proven and is not.
-    """
-
-    verdict: Verdict
-    sentence: str
-    steps: tuple[CertificateStepResult, ...]
-    not_proven: tuple[str, ...] = NOT_PROVEN
-
-
 def check_certificate(
     signed: SignedCertificate,
     trust: TrustFile,
     proof: Evidence | None = None,
     pdf_fault: str | None = None,
-) -> CertificateReport:
+) -> Report:
     """Check a certificate offline.
 
     Args:
@@ -119,7 +85,7 @@ def check_certificate(
     return _report(signed.certificate, steps, has_proof=proof is not None)
 
 
-def _format(signed: SignedCertificate) -> CertificateStepResult:
+def _format(signed: SignedCertificate) -> StepResult:
     step = CertificateStep.FORMAT
     try:
         read = SignedCertificate.parse(signed.format())
@@ -130,7 +96,7 @@ def _format(signed: SignedCertificate) -> CertificateStepResult:
     return _passed(step, f"{FORMAT}, SHA-256 {signed.digest().hex()}")
 
 
-def _pdf_signature(fault: str | None) -> CertificateStepResult:
+def _pdf_signature(fault: str | None) -> StepResult:
     step = CertificateStep.PDF_SIGNATURE
     if fault is None:
         return _not_checked(step, "the certificate was not brought as a PDF")
@@ -139,7 +105,7 @@ def _pdf_signature(fault: str | None) -> CertificateStepResult:
     return _passed(step, "the organisation signed the PDF, and nothing was changed since")
 
 
-def _signature(signed: SignedCertificate, trust: TrustFile) -> CertificateStepResult:
+def _signature(signed: SignedCertificate, trust: TrustFile) -> StepResult:
     step = CertificateStep.SIGNATURE
     certificates = [x509.load_der_x509_certificate(der) for der in trust.organisation_certificates]
     if not certificates:
@@ -159,7 +125,7 @@ def _signed_with(signed: SignedCertificate, signer: x509.Certificate) -> bool:
     return isinstance(key, ec.EllipticCurvePublicKey) and signed.verify_signature(key)
 
 
-def _statement(certificate: Certificate) -> CertificateStepResult:
+def _statement(certificate: Certificate) -> StepResult:
     try:
         certificate.check()
     except InvalidPolicy as error:
@@ -170,7 +136,7 @@ def _statement(certificate: Certificate) -> CertificateStepResult:
     )
 
 
-def _erasure_entry(certificate: Certificate) -> CertificateStepResult:
+def _erasure_entry(certificate: Certificate) -> StepResult:
     step = CertificateStep.ERASURE_ENTRY
     try:
         entry = parse_entry(certificate.erasure_entry.entry)
@@ -191,7 +157,7 @@ def _erasure_entry(certificate: Certificate) -> CertificateStepResult:
 
 def _ledger_proof(
     signed: SignedCertificate, trust: TrustFile, proof: Evidence | None
-) -> CertificateStepResult:
+) -> StepResult:
     step = CertificateStep.LEDGER_PROOF
     if proof is None:
         return _not_checked(step, "bring evidence of the certificate's own entry with --proof")
@@ -234,13 +200,11 @@ def _erased_group(certificate: Certificate) -> int | None:
         return None
 
 
-def _report(
-    certificate: Certificate, steps: tuple[CertificateStepResult, ...], *, has_proof: bool
-) -> CertificateReport:
+def _report(certificate: Certificate, steps: tuple[StepResult, ...], *, has_proof: bool) -> Report:
     failed = [one.step for one in steps if one.state is StepState.FAILED]
     if failed:
         sentence = f"Not verified: {', '.join(failed)} failed. Trust nothing in this certificate."
-        return CertificateReport(Verdict.FAILED, sentence, steps)
+        return Report(Verdict.FAILED, sentence, steps, NOT_PROVEN)
     required = {CertificateStep.SIGNATURE}
     if has_proof:
         # It is a file of its own: what the trust file requires of evidence, it requires of this.
@@ -250,9 +214,9 @@ def _report(
     ]
     if missing:
         sentence = f"Incomplete: {', '.join(missing)} is required and was not checked here."
-        return CertificateReport(Verdict.INCOMPLETE, sentence, steps)
+        return Report(Verdict.INCOMPLETE, sentence, steps, NOT_PROVEN)
     not_proven = NOT_PROVEN if has_proof else (_NO_PROOF, *NOT_PROVEN)
-    return CertificateReport(Verdict.VERIFIED, _sentence(certificate), steps, not_proven)
+    return Report(Verdict.VERIFIED, _sentence(certificate), steps, not_proven)
 
 
 def _sentence(certificate: Certificate) -> str:
@@ -278,13 +242,13 @@ def _time(at: dt.datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
-def _passed(step: CertificateStep, detail: str) -> CertificateStepResult:
-    return CertificateStepResult(step, StepState.PASSED, detail)
+def _passed(step: CertificateStep, detail: str) -> StepResult:
+    return StepResult(step, StepState.PASSED, detail)
 
 
-def _failed(step: CertificateStep, detail: str) -> CertificateStepResult:
-    return CertificateStepResult(step, StepState.FAILED, detail)
+def _failed(step: CertificateStep, detail: str) -> StepResult:
+    return StepResult(step, StepState.FAILED, detail)
 
 
-def _not_checked(step: CertificateStep, detail: str) -> CertificateStepResult:
-    return CertificateStepResult(step, StepState.NOT_CHECKED, detail)
+def _not_checked(step: CertificateStep, detail: str) -> StepResult:
+    return StepResult(step, StepState.NOT_CHECKED, detail)

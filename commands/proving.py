@@ -19,13 +19,8 @@ from commands.context import (
 from commands.exitcodes import ExitCode
 
 if TYPE_CHECKING:
-    from anchor.consistency import ConsistencyReport
-    from anchor.steps import StepResult
+    from anchor.steps import Report
     from anchor.trust import TrustFile
-    from anchor.verify import Report
-    from commands.checking import CertificateReport, CertificateStepResult
-
-    AnyReport = Report | CertificateReport | ConsistencyReport
 
 _PDF = b"%PDF"
 # Also in another spelling or of a later version, so that the message is about a certificate.
@@ -146,7 +141,7 @@ def verify(
         raise click.UsageError(f"--proof goes with a certificate, which {file} is not")
     if grown_paths and (is_certificate or is_growth):
         raise click.UsageError(f"--consistency goes with evidence, which {file} is not")
-    report: AnyReport
+    report: Report
     if is_certificate:
         report = _check_certificate(data, trust_path, proof_path)
     elif is_growth:
@@ -179,13 +174,13 @@ def _check_evidence(data: bytes, trust_path: str, grown_paths: Sequence[str]) ->
     return verify_evidence(evidence, _read_trust(trust_path), grown)
 
 
-def _check_growth(data: bytes, trust_path: str) -> ConsistencyReport:
+def _check_growth(data: bytes, trust_path: str) -> Report:
     from anchor.consistency import ConsistencyFile, verify_growth
 
     return verify_growth(ConsistencyFile.parse(data), _read_trust(trust_path))
 
 
-def _check_certificate(data: bytes, trust_path: str, proof_path: str | None) -> CertificateReport:
+def _check_certificate(data: bytes, trust_path: str, proof_path: str | None) -> Report:
     from anchor.evidence import MAX_BYTES, Evidence
     from commands.checking import check_certificate
     from policy.certificate import SignedCertificate
@@ -217,8 +212,7 @@ def _open_pdf(data: bytes, trusted: TrustFile) -> tuple[bytes, str]:
     return content.attachment, content.fault
 
 
-def _show(report: AnyReport, *, as_json: bool) -> None:
-    steps: Sequence[StepResult | CertificateStepResult] = report.steps
+def _show(report: Report, *, as_json: bool) -> None:
     if as_json:
         emit_json(
             {
@@ -231,13 +225,13 @@ def _show(report: AnyReport, *, as_json: bool) -> None:
                         "state": result.state,
                         "detail": result.detail,
                     }
-                    for number, result in enumerate(steps, 1)
+                    for number, result in enumerate(report.steps, 1)
                 ],
                 "not_proven": list(report.not_proven),
             }
         )
         return
-    for number, result in enumerate(steps, 1):
+    for number, result in enumerate(report.steps, 1):
         click.echo(f"{number} {result.step:<14} {result.state:<12} {result.detail}")
     click.echo(report.sentence)
     click.echo("Not proven: " + "; ".join(report.not_proven) + ".")

@@ -1,8 +1,8 @@
-"""Actions of governance, and the approvals that carry them: the body of a governance entry.
+"""Actions of governance: what a governance entry does.
 
 Behind the head of a governance entry (ledger/entry.py), whose group byte is the kind of the action
 and whose version is the sequence of the state that the entry makes, stand the action's parameters,
-one byte with the number of approvals, and the approvals, 104 bytes each. Integers are big-endian.
+and behind those its approvals (ledger/approval.py). Integers are big-endian.
 
     kind             parameters
     1 found          number of members (1), members (49 each), rules (7 x 4), kinds 2 to 8 in order
@@ -18,24 +18,11 @@ one byte with the number of approvals, and the approvals, 104 bytes each. Intege
     rule             least number of approvals (1), roles that may approve (1), roles of which one
                      member each must (1), least number of organisations among them (1); roles are
                      bits, 1 << role - 1
-    approval         public key (32), expiry (8), signature (64, RFC 8032)
 
-Members stand in the order of their keys, and so do approvals; none stands twice. What an approval
-signs is
-
-    "datakluis/approval/1", 0x0A
-    length of the ledger's origin in UTF-8 (2), the origin
-    sequence (4)
-    SHA-256 over "datakluis/action/1", 0x0A, kind (1), parameters
-    expiry (8): the entry must be a leaf with a smaller index
-
-so that it goes for one action, in one state of one ledger, and not for ever (GO2). Everybody must
-come to the same answer about a signature, and implementations of Ed25519 differ at the edges. Here
-it is that of libsodium: the equation without the cofactor, S below the group's order, R and the key
-in their one encoding and neither of small order. A member's key is moreover a point of the prime
-order itself: a key of small order, for which anybody can sign, is no member's. An item of a list
-is the 17 bytes of a pointer and a field group; its leaf hash is that of RFC 6962. No name of a
-person or an organisation stands here: who holds a key is kept elsewhere (PR4).
+Members stand in the order of their keys, and none stands twice. The digest of an action is SHA-256
+over "datakluis/action/1", 0x0A, kind (1), parameters. An item of a list is the 17 bytes of a
+pointer and a field group; its leaf hash is that of RFC 6962. No name of a person or an organisation
+stands here: who holds a key is kept elsewhere (PR4).
 
 Tested in tests/ledger/test_action.py.
 """
@@ -44,14 +31,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
 import nacl.bindings
-import nacl.exceptions
-import nacl.signing
 
 from ledger.errors import Malformed
 
@@ -62,10 +47,8 @@ RULE_BYTES = 4
 MAX_MEMBERS = 100
 _DIGEST_BYTES = 32
 _ACTION_DOMAIN = b"datakluis/action/1\n"
-_APPROVAL_DOMAIN = b"datakluis/approval/1\n"
 _MEMBER = struct.Struct(">16sB32s")
 _RULE = struct.Struct(">BBBB")
-_APPROVAL = struct.Struct(">32sQ64s")
 _LIST = struct.Struct(">32sI")
 _PRUNE = struct.Struct(">Q32s")
 
@@ -254,83 +237,10 @@ class Resume:
 Action = Found | AddMember | RemoveMember | SetRule | EnactList | Prune | Stop | Resume
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Approval:
-    """One signature for an action.
-
-    Attributes:
-        key: of who signed, 32 bytes.
-        expiry: the action must be a leaf with a smaller index, 0 to 2^63 - 1.
-        signature: 64 bytes.
-    """
-
-    key: bytes
-    expiry: int
-    signature: bytes
-
-    def encode(self) -> bytes:
-        """Return the 104 bytes."""
-        return _APPROVAL.pack(self.key, self.expiry, self.signature)
-
-    @classmethod
-    def parse(cls, data: bytes) -> Approval:
-        """Return the approval in 104 bytes; it is not verified.
-
-        Raises:
-            Malformed: any other number of bytes, or an expiry that no tree reaches.
-        """
-        if len(data) != _APPROVAL.size:
-            raise Malformed(f"an approval of {len(data)} bytes")
-        approval = cls(*_APPROVAL.unpack(data))
-        if approval.expiry >= 2**63:
-            raise Malformed("an approval whose expiry no tree reaches")
-        return approval
-
-    def holds(self, origin: str, sequence: int, action: Action) -> bool:
-        """Tell whether its key signed exactly this action, for this state of this ledger."""
-        try:
-            message = approval_message(origin, sequence, action, self.expiry)
-            nacl.signing.VerifyKey(self.key).verify(message, self.signature)
-        except (nacl.exceptions.BadSignatureError, ValueError):
-            return False
-        return True
-
-
-def approve(
-    key: nacl.signing.SigningKey, origin: str, sequence: int, action: Action, expiry: int
-) -> Approval:
-    """Sign an action.
-
-    Args:
-        key: of the member.
-        origin: of the ledger.
-        sequence: of the state that the action would make, from 1.
-        action: what is approved.
-        expiry: the action must be a leaf with a smaller index, 1 to 2^63 - 1.
-    """
-    message = approval_message(origin, sequence, action, expiry)
-    return Approval(bytes(key.verify_key), expiry, key.sign(message).signature)
-
-
 def action_digest(action: Action) -> bytes:
     """Return the SHA-256 that approvals sign and people compare."""
     content = _ACTION_DOMAIN + bytes([action.kind]) + action.parameters()
     return hashlib.sha256(content).digest()
-
-
-def approval_message(origin: str, sequence: int, action: Action, expiry: int) -> bytes:
-    """Return what an approval signs."""
-    name = origin.encode()
-    return b"".join(
-        (
-            _APPROVAL_DOMAIN,
-            len(name).to_bytes(2, "big"),
-            name,
-            sequence.to_bytes(4, "big"),
-            action_digest(action),
-            expiry.to_bytes(8, "big"),
-        )
-    )
 
 
 def is_sound_key(key: bytes) -> bool:
@@ -346,44 +256,26 @@ def list_item(pointer: bytes, group: int) -> bytes:
     return pointer + bytes([group])
 
 
-def encode_body(action: Action, approvals: Iterable[Approval]) -> bytes:
-    """Return the body of a governance entry; approvals are put in the order of their keys."""
-    ordered = sorted(approvals)
-    parts = [approval.encode() for approval in ordered]
-    return action.parameters() + bytes([len(ordered)]) + b"".join(parts)
-
-
-def parse_body(kind: int, body: bytes) -> tuple[Action, tuple[Approval, ...]]:
-    """Return action and approvals in the body of a governance entry; nothing is verified.
-
-    Raises:
-        Malformed: bytes that `encode_body` would not have written.
-    """
-    try:
-        action, rest = _PARSERS[ActionKind(kind)](body)
-        count, data = rest[0], rest[1:]
-    except (ValueError, IndexError, struct.error) as error:
-        raise Malformed(f"no action of kind {kind}: {error}") from error
-    if len(data) != count * _APPROVAL.size:
-        raise Malformed(f"{len(data)} bytes where {count} approvals go")
-    approvals = tuple(
-        Approval.parse(data[start : start + _APPROVAL.size])
-        for start in range(0, len(data), _APPROVAL.size)
-    )
-    keys = [approval.key for approval in approvals]
-    if keys != sorted(set(keys)):
-        raise Malformed("approvals out of the order of their keys, or two of one key")
-    return action, approvals
-
-
-def parse_action(kind: int, parameters: bytes) -> Action:
-    """Return the action of a kind with these parameters.
+def read_action(kind: int, data: bytes) -> tuple[Action, bytes]:
+    """Return the action whose parameters stand first in `data`, and what stands behind them.
 
     Raises:
         Malformed: parameters that this kind would not have written.
     """
-    action, approvals = parse_body(kind, parameters + b"\0")
-    if approvals or action.parameters() != parameters:
+    try:
+        return _PARSERS[ActionKind(kind)](data)
+    except (ValueError, IndexError, struct.error) as error:
+        raise Malformed(f"no action of kind {kind}: {error}") from error
+
+
+def parse_action(kind: int, parameters: bytes) -> Action:
+    """Return the action of a kind with these parameters and nothing behind them.
+
+    Raises:
+        Malformed: parameters that this kind would not have written.
+    """
+    action, rest = read_action(kind, parameters)
+    if rest or action.parameters() != parameters:
         raise Malformed(f"no parameters of an action of kind {kind}: something stands behind them")
     return action
 

@@ -60,7 +60,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ledger.action import Action, ActionKind, Approval, encode_body, parse_body
+from ledger.action import Action, ActionKind
+from ledger.approval import Approval, encode_body, parse_body
 from ledger.errors import Malformed
 from ledger.pointer import POINTER_BYTES
 

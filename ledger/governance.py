@@ -17,9 +17,9 @@ names. From then on each action takes a quorum of the members that there are:
 
 No change of members or rules is valid after which a kind of action could never have its quorum. A
 new member's own key approves too, which does not count. A member's key is a point of the large
-prime order (ledger/action.py). No version of a record follows the erasure of its core, and none but
-governance entries stand under the pointer of zeroes. A stop refuses new records; what the law gives
-persons goes on: rectification, also by a field group that the record did not have, erasure,
+prime order (ledger/approval.py). No version of a record follows the erasure of its core, and none
+but governance entries stand under the pointer of zeroes. A stop refuses new records; what the law
+gives persons goes on: rectification, also by a field group that the record did not have, erasure,
 verification.
 
 A core whose version entries have the governed mark (ledger/entry.py) is erased only by an entry
@@ -44,7 +44,6 @@ from ledger.action import (
     Action,
     ActionKind,
     AddMember,
-    Approval,
     EnactList,
     Found,
     Member,
@@ -57,8 +56,8 @@ from ledger.action import (
     Stop,
     is_sound_key,
     list_item,
-    parse_body,
 )
+from ledger.approval import Approval, parse_body
 from ledger.entry import (
     CORE_GROUP,
     ERASURES,

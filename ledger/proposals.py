@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from sqlalchemy import Connection
 
-from ledger.action import Action, Approval, parse_action
+from ledger.action import Action, parse_action
+from ledger.approval import Approval
 from ledger.driver import run
 
 

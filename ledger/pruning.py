@@ -30,7 +30,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from ledger.action import Prune, parse_body
+from ledger.action import Prune
+from ledger.approval import parse_body
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run, run_many
 from ledger.entry import GOVERNANCE_POINTER, Entry, EntryKind, parse_entry

@@ -35,7 +35,8 @@ from itertools import islice
 from sqlalchemy import Connection
 
 from ledger import merkle
-from ledger.action import ActionKind, Prune, parse_body
+from ledger.action import ActionKind, Prune
+from ledger.approval import parse_body
 from ledger.checkpoint import Checkpoint
 from ledger.driver import run_many
 from ledger.entry import EntryKind, parse_entry

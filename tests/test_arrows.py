@@ -33,7 +33,7 @@ MAY_IMPORT = {
 # Pure: no I/O, and no module of their room that does any. `policy` is pure as a whole.
 PURE_LEDGER = (
     "commitment entry merkle tiles note checkpoint tlogproof pointer errors fault"
-    " cosignature logkeys witnesspolicy action governance governancestate sequence"
+    " cosignature logkeys witnesspolicy action approval governance governancestate sequence"
 )
 PURE = {f"ledger.{name}" for name in PURE_LEDGER.split()} | {
     "ledger",

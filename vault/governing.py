@@ -22,13 +22,13 @@ from ledger.action import (
     Action,
     ActionKind,
     AddMember,
-    Approval,
     EnactList,
     Found,
     Member,
     Resume,
     action_digest,
 )
+from ledger.approval import Approval
 from ledger.driver import run
 from ledger.entry import encode_governance
 from ledger.errors import NotValid

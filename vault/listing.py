@@ -19,7 +19,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from ledger import merkle
-from ledger.action import Approval, EnactList, list_item
+from ledger.action import EnactList, list_item
+from ledger.approval import Approval
 from ledger.driver import run, run_many
 from ledger.entry import (
     CORE_GROUP,

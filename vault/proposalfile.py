@@ -15,7 +15,7 @@ An approval, "datakluis-approval/1":
 
     format      "datakluis-approval/1"
     origin, sequence, digest   of the action, as they were signed; for people to compare
-    approval    104 bytes (ledger/action.py), lower-case hex
+    approval    104 bytes (ledger/approval.py), lower-case hex
 
 Neither holds a secret. Whoever signs sees what is signed, not what the file calls it: the words are
 made from the parameters. Tested in tests/vault/test_proposal_files.py.
@@ -27,7 +27,8 @@ from dataclasses import dataclass
 
 from anchor.errors import BadFile
 from anchor.strictjson import JsonObject, hex_bytes, read_json, text, texts, write_json
-from ledger.action import Action, ActionKind, Approval, EnactList, action_digest, parse_action
+from ledger.action import Action, ActionKind, EnactList, action_digest, parse_action
+from ledger.approval import Approval
 from ledger.errors import LedgerError
 from ledger.note import is_key_name
 from ledger.pointer import format_pointer, parse_pointer

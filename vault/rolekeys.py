@@ -14,7 +14,8 @@ from pathlib import Path
 
 from nacl.signing import SigningKey
 
-from ledger.action import Action, Approval, approve
+from ledger.action import Action
+from ledger.approval import Approval, approve
 from vault.errors import InvalidInput
 from vault.keyfile import SECRET_BYTES, read_key_file, write_key_file
 
@@ -61,7 +62,7 @@ class RoleKey:
         return cls(bytes(signing.verify_key), signing)
 
     def approve(self, origin: str, sequence: int, action: Action, expiry: int) -> Approval:
-        """Sign an action; see `ledger.action.approve`."""
+        """Sign an action; see `ledger.approval.approve`."""
         return approve(self._signing, origin, sequence, action, expiry)
 
 

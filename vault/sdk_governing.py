@@ -9,17 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ledger.action import (
-    ORGANISATION_BYTES,
-    RULED,
-    Action,
-    AddMember,
-    Approval,
-    Found,
-    Member,
-    Role,
-    Rule,
-)
+from ledger.action import ORGANISATION_BYTES, RULED, Action, AddMember, Found, Member, Role, Rule
+from ledger.approval import Approval
 from ledger.governancestate import GovernanceState
 from ledger.pointer import format_pointer, parse_pointer
 from policy import Ground

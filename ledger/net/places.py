@@ -36,11 +36,13 @@ def destination_at(place: str | Path) -> Destination:
     """Return the place to publish a log to.
 
     Raises:
-        Malformed: a web server, or a bucket that cannot be one.
+        Malformed: a web server, a file, or a bucket that cannot be one.
     """
     named = str(place)
     if named.startswith(_WEB):
         raise Malformed("a log is published to a folder or to s3://bucket/prefix, not over HTTP")
     if named.startswith(SCHEME):
         return BucketDestination(named)
+    if Path(place).is_file():
+        raise Malformed(f"{place} is a file: a log is published to a folder of its own")
     return FolderDestination(Path(place))

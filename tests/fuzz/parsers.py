@@ -28,7 +28,6 @@ from anchor.trust import TrustFile
 from ledger.action import (
     RULED,
     AddMember,
-    Approval,
     EnactList,
     Found,
     Member,
@@ -38,11 +37,9 @@ from ledger.action import (
     Role,
     SetRule,
     Stop,
-    approve,
-    encode_body,
     parse_action,
-    parse_body,
 )
+from ledger.approval import Approval, approve, encode_body, parse_body
 from ledger.checkpoint import Checkpoint, parse_decimal
 from ledger.cosignature import CosignerKey, SignatureType, parse_key
 from ledger.entry import (

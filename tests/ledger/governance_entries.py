@@ -7,18 +7,8 @@ from hashlib import sha256
 from ledger_fixtures import ORIGIN
 from nacl.signing import SigningKey
 
-from ledger.action import (
-    RULED,
-    Action,
-    ActionKind,
-    EnactList,
-    Found,
-    Member,
-    Role,
-    Rule,
-    approve,
-    list_item,
-)
+from ledger.action import RULED, Action, ActionKind, EnactList, Found, Member, Role, Rule, list_item
+from ledger.approval import approve
 from ledger.entry import encode_governance
 from ledger.governance import DEFAULT_RULES
 from ledger.merkle import inclusion_proof, leaf_hash

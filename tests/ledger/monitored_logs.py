@@ -11,7 +11,8 @@ from ledger_fixtures import ORIGIN, log_keys
 from nacl.signing import SigningKey
 from published_logs import MemorySource, memory_log
 
-from ledger.action import RULED, Action, Found, Member, Role, approve
+from ledger.action import RULED, Action, Found, Member, Role
+from ledger.approval import approve
 from ledger.entry import encode_governance
 from ledger.governance import DEFAULT_RULES
 from ledger.monitor import Monitor, Watcher

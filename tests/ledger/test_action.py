@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from nacl.signing import VerifyKey
 
 from ledger import action as action_module
+from ledger import approval as approval_module
 from ledger.action import (
     MAX_MEMBERS,
     RULED,
     ActionKind,
     AddMember,
-    Approval,
     EnactList,
     Found,
     Member,
@@ -30,13 +30,10 @@ from ledger.action import (
     SetRule,
     Stop,
     action_digest,
-    approval_message,
-    approve,
-    encode_body,
     is_sound_key,
     parse_action,
-    parse_body,
 )
+from ledger.approval import Approval, approval_message, approve, encode_body, parse_body
 from ledger.errors import Malformed
 
 ORIGIN = "datakluis.example/één"
@@ -171,7 +168,7 @@ def test_the_message_of_an_approval_is_that_of_the_docstring():
     assert approval_message(ORIGIN, 7, action, 9) == expected
     made = approve(key_of("officer"), ORIGIN, 7, action, 9)
     VerifyKey(made.key).verify(expected, made.signature)
-    assert "length of the ledger's origin in UTF-8 (2)" in action_module.__doc__
+    assert "length of the ledger's origin in UTF-8 (2)" in approval_module.__doc__
 
 
 def test_an_approval_holds_for_one_action_in_one_state_of_one_ledger_until_one_size():

@@ -466,6 +466,9 @@ def test_places_lead_to_their_kind(tmp_path, configured):
     assert isinstance(source_at(f"s3://{BUCKET}"), BucketSource)
     assert isinstance(destination_at(tmp_path), FolderDestination)
     assert isinstance(destination_at(f"s3://{BUCKET}"), BucketDestination)
+    (tmp_path / "file").touch()
+    with pytest.raises(Malformed, match="is a file"):
+        destination_at(tmp_path / "file")
     with pytest.raises(Malformed, match="not over HTTP"):
         destination_at("https://ledger.example/hoorn")
 

@@ -14,7 +14,8 @@ from ledger_fixtures import VECTORS, load_generator
 
 from ledger import entry as entry_module
 from ledger import pointer as pointer_module
-from ledger.action import Approval, Resume, Stop
+from ledger.action import Resume, Stop
+from ledger.approval import Approval
 from ledger.entry import (
     CommitmentSuite,
     Entry,

@@ -24,8 +24,8 @@ from ledger.action import (
     Rule,
     SetRule,
     Stop,
-    approve,
 )
+from ledger.approval import approve
 from ledger.entry import (
     Membership,
     encode_governance,

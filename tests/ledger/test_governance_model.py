@@ -44,8 +44,10 @@ from governance_oracle import (
 from nacl.signing import SigningKey
 
 from ledger import action as action_module
+from ledger import approval as approval_module
 from ledger import governance as governance_module
-from ledger.action import approval_message, approve, parse_action
+from ledger.action import parse_action
+from ledger.approval import approval_message, approve
 from ledger.entry import (
     Entry,
     Membership,
@@ -659,7 +661,7 @@ LEFT_OUT = {
 def test_control_an_approval_goes_over_each_part_of_its_message(part, monkeypatch):
     changed = LEFT_OUT[part]
     monkeypatch.setattr(
-        action_module, "approval_message", lambda *given: approval_message(*changed(*given))
+        approval_module, "approval_message", lambda *given: approval_message(*changed(*given))
     )
     sequences, wrong = seen_by(governance_module)
     print(f"without {part}: seen in sequence {sequences}: {dict(wrong)}")

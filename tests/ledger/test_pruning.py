@@ -21,7 +21,8 @@ from test_witness_client import LOG, NAME, PATIENT, ask, policy_for
 from witness_fixtures import new_witness, running_witness
 
 from ledger import pruning
-from ledger.action import RULED, Found, Member, Prune, Resume, Role, Stop, approve
+from ledger.action import RULED, Found, Member, Prune, Resume, Role, Stop
+from ledger.approval import approve
 from ledger.checkpoint import Checkpoint
 from ledger.destination import FolderDestination
 from ledger.entry import EntryKind, encode_governance, parse_entry

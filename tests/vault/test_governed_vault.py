@@ -21,8 +21,8 @@ from ledger.action import (
     SetRule,
     Stop,
     action_digest,
-    approve,
 )
+from ledger.approval import approve
 from ledger.entry import EntryKind, encode_governance
 from ledger.governance import needed
 from ledger.governing import Standing

@@ -12,7 +12,6 @@ from anchor.errors import BadFile
 from ledger.action import (
     RULED,
     AddMember,
-    Approval,
     EnactList,
     Member,
     Prune,
@@ -23,6 +22,7 @@ from ledger.action import (
     SetRule,
     Stop,
 )
+from ledger.approval import Approval
 from ledger.note import is_key_name
 from vault import InvalidInput, NotAllowed
 from vault.listing import Item, list_action

@@ -35,17 +35,8 @@ from anchor.statement import AnchorStatement
 from anchor.steps import Step
 from anchor.trust import REQUIRED_AT_FIRST, TrustFile, WatchedRange
 from ledger import merkle
-from ledger.action import (
-    RULED,
-    Action,
-    EnactList,
-    Found,
-    Member,
-    Role,
-    Stop,
-    approve,
-    list_item,
-)
+from ledger.action import RULED, Action, EnactList, Found, Member, Role, Stop, list_item
+from ledger.approval import approve
 from ledger.checkpoint import Checkpoint
 from ledger.commitment import Committer
 from ledger.cosignature import NO_TIME, CosignerKey, Ed25519Cosigner, MlDsaCosigner

@@ -23,6 +23,7 @@ _Int64 = BigInteger().with_variant(Integer, "sqlite")
 
 
 def upgrade() -> None:
+    """Make the first schema in an empty database."""
     _ledger()
     _keys()
     _records()

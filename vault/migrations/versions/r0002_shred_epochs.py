@@ -23,6 +23,7 @@ _Int64 = BigInteger().with_variant(Integer, "sqlite")
 
 
 def upgrade() -> None:
+    """Bring a database of schema 0001 to 0002."""
     _generations()
     _shreds()
     _erasures()

@@ -23,6 +23,7 @@ _Int64 = BigInteger().with_variant(Integer, "sqlite")
 
 
 def upgrade() -> None:
+    """Bring a database of schema 0002 to 0003."""
     _witnesses()
     _governance()
     _pruning()
